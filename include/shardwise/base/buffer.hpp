@@ -1,0 +1,142 @@
+// Buffer: shared, 64-byte aligned bytes, or a view of the caller's. Freed blocks are kept per thread by size
+// class, so that a repeated operation allocates nothing. Not for device memory. Layer: base.
+#pragma once
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+
+// Under the address sanitizer blocks go back to malloc at once: a reused one would hide a use after free.
+#if defined(__SANITIZE_ADDRESS__)
+#define SHARDWISE_CACHE_BLOCKS 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SHARDWISE_CACHE_BLOCKS 0
+#endif
+#endif
+#ifndef SHARDWISE_CACHE_BLOCKS
+#define SHARDWISE_CACHE_BLOCKS 1
+#endif
+
+namespace shardwise::detail {
+
+struct alignas(64) Block {
+  std::atomic<std::int64_t> owners;
+  std::size_t size_class;
+  Block* next;
+};
+
+// Blocks of 2^c bytes wait in list c. A list holds at most 64 MiB or 4 blocks, whichever is more memory.
+class BlockCache {
+ public:
+  BlockCache() = default;
+  BlockCache(const BlockCache&) = delete;
+  BlockCache& operator=(const BlockCache&) = delete;
+  ~BlockCache() {
+    alive() = false;
+    for (List& list : lists_)
+      while (list.head != nullptr) {
+        Block* block = list.head;
+        list.head = block->next;
+        std::free(block);
+      }
+  }
+
+  static Block* take(std::size_t bytes) {
+    const std::size_t c = bytes <= 64 ? 6 : static_cast<std::size_t>(std::bit_width(bytes - 1));
+    if (SHARDWISE_CACHE_BLOCKS && alive()) {
+      List& list = local().lists_[c];
+      if (list.head != nullptr) {
+        Block* block = list.head;
+        list.head = block->next;
+        --list.count;
+        block->owners.store(1, std::memory_order_relaxed);
+        return block;
+      }
+    }
+    // Large blocks are not rounded up to a power of two: that could double the footprint.
+    const std::size_t rounded = (bytes + 63) / 64 * 64;
+    const std::size_t size = SHARDWISE_CACHE_BLOCKS ? std::size_t{1} << c : rounded;
+    void* memory = std::aligned_alloc(64, sizeof(Block) + size);
+    if (memory == nullptr) throw std::bad_alloc();
+    return new (memory) Block{{1}, c, nullptr};
+  }
+
+  static void give(Block* block) {
+    if (SHARDWISE_CACHE_BLOCKS && alive()) {
+      List& list = local().lists_[block->size_class];
+      const std::size_t limit = block->size_class >= 24 ? 4 : (std::size_t{1} << 26) >> block->size_class;
+      if (list.count < limit) {
+        block->next = list.head;
+        list.head = block;
+        ++list.count;
+        return;
+      }
+    }
+    std::free(block);
+  }
+
+ private:
+  struct List {
+    Block* head = nullptr;
+    std::size_t count = 0;
+  };
+  List lists_[64];
+
+  static BlockCache& local() {
+    thread_local BlockCache cache;
+    return cache;
+  }
+  // False once this thread's cache is gone: buffers of other thread-local or static objects may follow it.
+  static bool& alive() {
+    thread_local bool flag = true;
+    return flag;
+  }
+};
+
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(std::size_t bytes) : owner_(BlockCache::take(bytes)), data_(reinterpret_cast<std::byte*>(owner_ + 1)) {}
+  // The caller's memory: not owned.
+  static Buffer view(void* data) {
+    Buffer b;
+    b.data_ = static_cast<std::byte*>(data);
+    return b;
+  }
+  Buffer(const Buffer& other) noexcept : owner_(other.owner_), data_(other.data_) {
+    if (owner_ != nullptr) owner_->owners.fetch_add(1, std::memory_order_relaxed);
+  }
+  Buffer(Buffer&& other) noexcept
+      : owner_(std::exchange(other.owner_, nullptr)), data_(std::exchange(other.data_, nullptr)) {}
+  Buffer& operator=(Buffer other) noexcept {
+    std::swap(owner_, other.owner_);
+    std::swap(data_, other.data_);
+    return *this;
+  }
+  ~Buffer() { release(); }
+
+  std::byte* data() const { return data_; }
+  template <class T>
+  T* as() const {
+    return reinterpret_cast<T*>(data_);
+  }
+  explicit operator bool() const { return data_ != nullptr; }
+  // Nobody else sees these bytes, so they may be written.
+  bool exclusive() const { return owner_ != nullptr && owner_->owners.load(std::memory_order_acquire) == 1; }
+
+ private:
+  void release() noexcept {
+    if (owner_ != nullptr && owner_->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) BlockCache::give(owner_);
+  }
+
+  Block* owner_ = nullptr;
+  std::byte* data_ = nullptr;
+};
+
+}  // namespace shardwise::detail
