@@ -77,7 +77,7 @@ struct OnlyOptional {
 };
 struct SeveralOptional {
   std::optional<Constrained> a;
-  std::optional<FromCopy> b;
+  std::optional<Constrained> b;
 };
 struct OnlyNested {
   Callable nested;

@@ -1,6 +1,7 @@
 // Reflection of aggregates: how many members one has, a call with all of them, a call for each of them. Works by
 // brace initialisation and structured bindings: no base classes, no members that are references to non-const, and
-// a C array counts as its elements. Layer: base.
+// a C array counts as its elements; a converting constructor template of what an optional holds must be constrained.
+// Layer: base.
 #pragma once
 
 #include <type_traits>
@@ -68,7 +69,7 @@ consteval int count_members() {
   SHARDWISE_COUNT(3, SHARDWISE_P2, p)
   SHARDWISE_COUNT(2, SHARDWISE_P2)
   SHARDWISE_COUNT(1, p)
-  if constexpr (requires(MemberProbe p) { A{}; }) return 0;
+  if constexpr (requires { A{}; }) return 0;
   else return -1;
 #undef SHARDWISE_COUNT
 #undef SHARDWISE_P16
