@@ -1,0 +1,133 @@
+// The Communicator concept: what a mesh axis and the redistribution need from a backend, and the refinement for
+// ranks that reach each other's buffers. Concepts only, no code that communicates. Layer: comm.
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include <shardwise/base/collective.hpp>
+#include <shardwise/base/dtype.hpp>
+#include <shardwise/base/name.hpp>
+#include <shardwise/comm/call.hpp>
+
+namespace shardwise {
+
+/// What the ranks of a direct exchange gave, indexed by rank.
+struct Peers {
+  int size;                    ///< ranks of the communicator
+  const std::byte* const* in;  ///< what each rank offers for reading
+  std::byte* const* out;       ///< where each rank may be written to; null pointers in a staged exchange
+};
+
+/// Knows its place.
+template <class C>
+concept RankedCommunicator = std::copyable<C> && requires(const C& c) {
+  { c.rank() } -> std::same_as<int>;
+  { c.size() } -> std::same_as<int>;
+};
+
+/// Says where its buffers live.
+template <class C>
+concept PlacedCommunicator = requires {
+  { C::memory_space } -> std::convertible_to<MemorySpace>;
+};
+
+/// Carries the label of its errors and traces, and an identity that all its ranks share.
+template <class C>
+concept LabelledCommunicator = requires(const C& c, Name axis) {
+  { c.axis() } -> std::same_as<Name>;
+  { c.with_axis(axis) } -> std::same_as<C>;
+  { c.id() } -> std::same_as<std::uint64_t>;
+};
+
+/// Gives up on ranks that do not come.
+template <class C>
+concept BoundedCommunicator = requires(const C& c, std::chrono::milliseconds deadline) {
+  { c.deadline() } -> std::same_as<std::chrono::milliseconds>;
+  { c.with_deadline(deadline) } -> std::same_as<C>;
+};
+
+template <class C, class T>
+concept GatheringCommunicator =
+    requires(const C& c, std::span<const T> in, std::span<T> out, std::span<const std::int64_t> counts) {
+      c.all_gather(in, out);
+      c.all_gather_v(in, out, counts);
+    };
+
+template <class C, class T>
+concept ReducingCommunicator =
+    requires(const C& c, std::span<const T> in, std::span<T> out, std::span<const std::int64_t> counts, ReduceOp op) {
+      c.all_reduce(in, out, op);
+      c.reduce_scatter(in, out, op);
+      c.reduce_scatter_v(in, out, counts, op);
+    };
+
+template <class C, class T>
+concept ExchangingCommunicator =
+    requires(const C& c, std::span<const T> in, std::span<T> out, std::span<const std::int64_t> counts) {
+      c.all_to_all_v(in, counts, out, counts);
+    };
+
+template <class C, class T>
+concept RootedCommunicator =
+    requires(const C& c, std::span<const T> in, std::span<T> out, std::span<const std::int64_t> counts, int root) {
+      c.broadcast(out, root);
+      c.scatter(in, out, root);
+      c.scatter_v(in, counts, out, root);
+    };
+
+template <class C, class T>
+concept MessagingCommunicator = requires(const C& c, std::span<const T> in, std::span<T> out, int peer) {
+  c.send(in, peer);
+  c.recv(out, peer);
+};
+
+template <class C>
+concept SynchronisingCommunicator = requires(const C& c) { c.barrier(); };
+
+template <class C>
+concept SplittingCommunicator = requires(const C& c, int color, int key) {
+  { c.split(color, key) } -> std::same_as<std::optional<C>>;
+};
+
+/// Can tell its peers that this rank gives up.
+template <class C>
+concept AbortableCommunicator = requires(const C& c, std::string reason) { c.abort(reason); };
+
+/// What every backend gives. The collectives stand for all element types; float is looked at.
+template <class C>
+concept Communicator = RankedCommunicator<C> && PlacedCommunicator<C> && LabelledCommunicator<C> &&
+                       BoundedCommunicator<C> && GatheringCommunicator<C, float> && ReducingCommunicator<C, float> &&
+                       ExchangingCommunicator<C, float> && RootedCommunicator<C, float> &&
+                       MessagingCommunicator<C, float> && SynchronisingCommunicator<C> && SplittingCommunicator<C> &&
+                       AbortableCommunicator<C>;
+
+namespace detail {
+struct ExchangeBody {
+  void operator()(const Peers&) const noexcept {}
+};
+}  // namespace detail
+
+/// Runs a body while every rank's buffers may be touched by every rank.
+template <class C>
+concept ExchangesInPlace = requires(const C& c, const CallInfo& call, const void* in, void* out) {
+  c.exchange(call, in, out, detail::ExchangeBody{});
+};
+
+/// Runs a body over copies of small inputs, with one synchronisation.
+template <class C>
+concept ExchangesStaged = requires(const C& c, const CallInfo& call, const void* in, std::size_t in_bytes) {
+  { C::staged_limit } -> std::convertible_to<std::size_t>;
+  c.exchange_staged(call, in, in_bytes, detail::ExchangeBody{});
+};
+
+/// A communicator whose ranks address each other's buffers.
+template <class C>
+concept DirectAccessCommunicator = Communicator<C> && ExchangesInPlace<C> && ExchangesStaged<C>;
+
+}  // namespace shardwise
