@@ -1,0 +1,20 @@
+// The core: placements, meshes, tensors, redistribution, the tape and the thread backend. Needs a C++20 compiler
+// alone; shardwise.hpp adds operators, modules and plans, which need Eigen.
+#pragma once
+
+#include <shardwise/base/collective.hpp>
+#include <shardwise/base/dtype.hpp>
+#include <shardwise/base/error.hpp>
+#include <shardwise/base/extents.hpp>
+#include <shardwise/base/name.hpp>
+#include <shardwise/base/warning.hpp>
+#include <shardwise/backends/thread.hpp>
+#include <shardwise/mesh/device_mesh.hpp>
+#include <shardwise/placement/placement.hpp>
+#include <shardwise/placement/transition.hpp>
+#include <shardwise/redistribute/local.hpp>
+#include <shardwise/redistribute/redistribute.hpp>
+#include <shardwise/tape/tape.hpp>
+#include <shardwise/tensor/factories.hpp>
+#include <shardwise/tensor/random.hpp>
+#include <shardwise/tensor/tensor.hpp>

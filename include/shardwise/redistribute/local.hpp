@@ -1,0 +1,271 @@
+// The ways between plain tensors and distributed ones: from_local, to_local, full_tensor, distribute_tensor, each with
+// its gradient. Layer: redistribute.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+#include <shardwise/redistribute/redistribute.hpp>
+#include <shardwise/tensor/tensor.hpp>
+
+namespace shardwise {
+
+/// `{.src_data_rank = no_source}`: each rank takes its part of its own data, without communication.
+inline constexpr int no_source = -1;
+
+struct DistributeOptions {
+  /// The rank, on each axis of the mesh, whose data win; `no_source`: everybody's own.
+  int src_data_rank = 0;
+};
+
+template <std::size_t R>
+struct FromLocalOptions {
+  /// Sizes of the global tensor; empty: local size times axis size for each shard.
+  std::optional<Shape<R>> global_shape = std::nullopt;
+};
+
+namespace detail {
+
+// The gradient of a distributed tensor becomes the gradient of the part that it was made of: a pending sum is
+// settled here, once.
+template <class Mesh>
+struct FromLocalNode final : Node {
+  using List = PlacementList<Mesh::ndim>;
+  FromLocalNode(const Mesh& m, const List& list, const Extents& shape)
+      : Node("from_local"), mesh(m), placements(list), global(shape), module(trace_state().module) {}
+
+  void backward(GradSlot& out) override {
+    GradSlot& slot = *inputs[0];
+    if (out.pending == 0) {
+      accumulate(slot, std::move(out.grad), 0);
+      return;
+    }
+    const std::string_view before = std::exchange(trace_state().module, module);
+    Buffer grad(static_cast<std::size_t>(slot.count) * size_of(slot.dtype));
+    execute(mesh, arrived(placements, out.pending), arrived(placements, 0), global, slot.dtype, out.grad.data(), grad.data());
+    trace_state().module = before;
+    accumulate(slot, std::move(grad), 0);
+  }
+
+  Mesh mesh;
+  List placements;
+  Extents global;
+  std::string_view module;
+};
+
+// The gradient of a plain part is the gradient of the tensor, pending where it was declared so.
+struct ToLocalNode final : Node {
+  explicit ToLocalNode(std::uint32_t declared) : Node("to_local"), pending(declared) {}
+  void backward(GradSlot& out) override { accumulate(*inputs[0], std::move(out.grad), pending); }
+  std::uint32_t pending;
+};
+
+// Two tensors made of one plain tensor add their gradients in the slot of the one that was made first.
+template <class Mesh, class... P>
+constexpr std::uint64_t remembered_placements() {
+  std::uint64_t h = 0;
+  ((h = h * 8191 + static_cast<std::uint64_t>(placement_code(placement_value<P>))), ...);
+  return h;
+}
+
+template <class Mesh, std::size_t R>
+Extents infer_global(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, const Extents& local) {
+  Extents global = local;
+  for (std::size_t a = 0; a < Mesh::ndim; ++a)
+    if (placements[a].is_shard()) global[placements[a].dim] *= mesh.shape()[a];
+  return global;
+}
+
+template <class G, class P>
+inline constexpr bool gradient_declaration_fits = std::is_same_v<G, GradientPlacement<P>>;
+template <class P>
+inline constexpr bool gradient_declaration_fits<Partial<Sum>, P> = !placement_value<P>.is_shard();
+
+template <class... G, class X>
+auto to_local_of(const X& x) {
+  using T = typename X::value_type;
+  auto local = share_tensor<T, X::rank, Local<Host>>(x.impl()->buffer, x.impl()->local, x.impl()->local,
+                                                     typename MeshHandle<Local<Host>>::Mesh{});
+  if (wants_grad(x)) {
+    constexpr PlacementList<sizeof...(G)> declared{placement_value<G>...};
+    auto node = std::make_shared<ToLocalNode>(pending_axes(declared));
+    node->inputs.push_back(x.impl()->slot);
+    record(local, std::move(node));
+  }
+  return local;
+}
+
+}  // namespace detail
+
+/// A distributed tensor made of every rank's part, which is shared, not copied.
+///
+/// Without a shape the global size is the local size times the axis size, for each shard; no communication checks it, so
+/// ranks whose sizes disagree get a `MismatchError` at the first collective. With a shape, a part that does not fit is a
+/// `ShapeError` at once. `Replicate` and `Partial` parts are taken at their word.
+/// Gradient: a pending sum is reduced, once for all tensors made of `x` on this mesh with these placements.
+/// PyTorch: `DTensor.from_local`.
+template <class... P, class T, std::size_t R, class Comm, Name... Axes>
+auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, Axes...>& mesh,
+                const FromLocalOptions<R>& options = {}) {
+  using Mesh = DeviceMesh<Comm, Axes...>;
+  static_assert(sizeof...(P) == Mesh::ndim, "shardwise::from_local: [P1] one placement per mesh axis");
+  static_assert((shard_dim_in_range<P, R> && ...),
+                "shardwise::from_local: [P2] the shard dimension exists in the tensor; choose one from -rank to rank - 1");
+  if constexpr (sizeof...(P) == Mesh::ndim && (shard_dim_in_range<P, R> && ...)) {
+    using Y = DTensor<T, R, Mesh, Normalized<P, R>...>;
+    static_assert(detail::partials_mix(Y::placements),
+                  "shardwise::from_local: [P4] pending reductions of one tensor are alike; only Sum and Avg mix");
+    constexpr std::uint64_t key = detail::remembered_placements<Mesh, Normalized<P, R>...>();
+    const detail::Extents global = options.global_shape ? detail::Extents(*options.global_shape)
+                                                        : detail::infer_global<Mesh, R>(mesh, Y::placements, x.impl()->global);
+    const bool record = detail::wants_grad(x);
+    if (record)
+      for (const auto& old : x.impl()->remembered)
+        if (old.mesh == mesh.identity() && old.placements == key)
+          if (auto value = old.value.lock();
+              value != nullptr && value->global == global && value->slot->producer != nullptr)  // not run yet
+            return Y(std::move(value), mesh);
+    if (options.global_shape && mesh.is_member()) {
+      const detail::Extents local = detail::local_box(mesh, Y::placements, global).size;
+      SHARDWISE_REQUIRE(local == x.impl()->local,
+                        "shardwise::from_local: a part of shape " + to_string(x.shape()) + " does not fit: rank " +
+                            std::to_string(mesh.grid().coordinate[0]) + " of a tensor of shape " + detail::to_string(global) + " placed " +
+                            detail::to_string(Y::placements) + " holds " + detail::to_string(local),
+                        ShapeError);
+    }
+    Y y;
+    if (mesh.is_member()) {
+      y = detail::share_tensor<T, R, typename Y::layout_type>(x.impl()->buffer, global, x.impl()->local, mesh);
+    } else {
+      y = detail::make_tensor<T, R, typename Y::layout_type>(global, mesh);
+    }
+    if (record && mesh.is_member()) {
+      auto node = std::make_shared<detail::FromLocalNode<Mesh>>(mesh, Y::placements, global);
+      node->inputs.push_back(x.impl()->slot);
+      detail::record(y, std::move(node));
+      auto& list = x.impl()->remembered;
+      std::erase_if(list, [](const auto& old) { return old.value.expired(); });
+      list.push_back({mesh.identity(), key, y.impl()});
+    }
+    return y;
+  } else {
+    return x;
+  }
+}
+
+/// This rank's part as a plain tensor that shares its elements. `G...`, one per mesh axis, says what the gradient of
+/// the part means where the default (`Shard` for a shard, `Replicate` otherwise) is not it: `Partial<>` where the ranks
+/// go on to use a replicated value differently. PyTorch: `to_local(grad_placements=...)`.
+template <class... G, class T, std::size_t R, class Mesh, class... P>
+auto to_local(const BasicTensor<T, R, Distributed<Mesh, P...>>& x) {
+  if constexpr (sizeof...(G) == 0) {
+    return detail::to_local_of<>(x);
+  } else {
+    static_assert(sizeof...(G) == sizeof...(P), "shardwise::to_local: [P1] one gradient placement per mesh axis");
+    static_assert((detail::gradient_declaration_fits<Normalized<G, R>, P> && ...),
+                  "shardwise::to_local: [L1] the gradient of a shard is sharded alike, of anything else Replicate or Partial<>");
+    return detail::to_local_of<Normalized<G, R>...>(x);
+  }
+}
+
+namespace detail {
+
+template <class P>
+using ReplicateFor = Replicate;
+
+template <class T, std::size_t R, class Mesh, class... P>
+auto gather_full_of(const BasicTensor<T, R, Distributed<Mesh, P...>>& x) {
+  return to_local_of<>(redistribute<ReplicateFor<P>...>(x));
+}
+template <class X>
+auto gather_full(const X& x) {
+  return gather_full_of(x);
+}
+
+}  // namespace detail
+
+/// Distributes a tensor that one rank, or every rank, holds whole: `distribute_tensor<Shard<0>>(x, mesh)`.
+///
+/// Moves: to each rank its own part from the rank whose coordinate is `src_data_rank` on every axis; nothing with
+/// `no_source`. Needs: a leaf of the same shape on all ranks. Gives: a leaf that requires a gradient where `x` does.
+/// Ranks: all of the mesh. Throws: `Error` for a result of an operator or a source outside an axis, CommError and its kinds.
+/// PyTorch: `distribute_tensor`.
+template <class... P, class T, std::size_t R, class Comm, Name... Axes>
+auto distribute_tensor(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, Axes...>& mesh,
+                       const DistributeOptions& options = {}) {
+  using Mesh = DeviceMesh<Comm, Axes...>;
+  static_assert(sizeof...(P) == Mesh::ndim, "shardwise::distribute_tensor: [P1] one placement per mesh axis");
+  static_assert((shard_dim_in_range<P, R> && ...),
+                "shardwise::distribute_tensor: [P2] the shard dimension exists in the tensor; choose one from -rank to rank - 1");
+  static_assert((partial_is_reachable<Replicate, P> && ...),
+                "shardwise::distribute_tensor: [P3] only a pending sum can be made of a value; use Replicate or Shard");
+  if constexpr (sizeof...(P) == Mesh::ndim && (shard_dim_in_range<P, R> && ...) && (partial_is_reachable<Replicate, P> && ...)) {
+    using Y = DTensor<T, R, Mesh, Normalized<P, R>...>;
+    SHARDWISE_REQUIRE(x.is_leaf(), "shardwise::distribute_tensor: this tensor is the result of an operator; detach(x) gives a leaf, "
+                                   "from_local keeps the gradient");
+    const detail::Extents& global = x.impl()->global;
+    Y y = detail::make_tensor<T, R, typename Y::layout_type>(global, mesh);
+    constexpr auto whole = [] {
+      detail::PlacementList<Mesh::ndim> list{};
+      return list;
+    }();
+    const int source = options.src_data_rank;
+    if (mesh.is_member()) {
+      if (source == no_source) {
+        detail::execute(mesh, whole, Y::placements, global, dtype_of<T>, x.data(), y.data());
+      } else {
+        std::int64_t root = 0;
+        for (std::size_t a = 0; a < Mesh::ndim; ++a) {
+          SHARDWISE_REQUIRE(source >= 0 && source < mesh.shape()[a],
+                            "shardwise::distribute_tensor: src_data_rank " + std::to_string(source) + " is not on the axis \"" +
+                                std::string(Mesh::names[a].view()) + "\" of " + std::to_string(mesh.shape()[a]) + " ranks");
+          root = root * mesh.shape()[a] + source;
+        }
+        const detail::Move<Mesh::ndim> move(whole, Y::placements, mesh.shape(), mesh.grid().coordinate, global, dtype_of<T>);
+        if (mesh.size() == 1 || global.elements() == 0) {
+          detail::execute(mesh, whole, Y::placements, global, dtype_of<T>, x.data(), y.data());
+        } else {
+          CallInfo call;
+          call.collective = Collective::broadcast;
+          for (const auto& p : Y::placements)
+            if (p.is_shard()) call.collective = Collective::scatter;
+          call.dtype = dtype_of<T>;
+          call.root = static_cast<int>(root);
+          call.shape = global;
+          call.layout = detail::fingerprint(whole, Y::placements, mesh.shape());
+          const auto& group = mesh.group((1u << Mesh::ndim) - 1u);
+          call.bytes = group.rank() == call.root ? 0 : static_cast<std::int64_t>(y.bytes());
+          group.exchange(call, x.data(), y.data(), [&](const auto& peers) {
+            struct {
+              const std::byte* part;
+              const std::byte* operator[](int) const { return part; }
+            } const from_root{peers.in[root]};
+            move.pull(from_root, y.data());
+          });
+        }
+      }
+    }
+    if constexpr (FieldElement<T>)
+      if (x.requires_grad()) y.requires_grad(true);
+    return y;
+  } else {
+    return x;
+  }
+}
+
+/// A tensor that is distributed already, as it is wanted: itself. Anything else says `redistribute`.
+/// Throws `Error` where the mesh is another one. PyTorch: `distribute_tensor` of a DTensor.
+template <class... P, class T, std::size_t R, class Mesh, class... From>
+auto distribute_tensor(const BasicTensor<T, R, Distributed<Mesh, From...>>& x, const Mesh& mesh, const DistributeOptions& = {}) {
+  static_assert(std::is_same_v<Distributed<Mesh, Normalized<P, R>...>, Distributed<Mesh, From...>>,
+                "shardwise::distribute_tensor: [D1] the tensor is distributed already, with other placements; use redistribute<P...>(x)");
+  SHARDWISE_REQUIRE(x.mesh() == mesh, "shardwise::distribute_tensor: the tensor lies on another mesh already");
+  return x;
+}
+
+}  // namespace shardwise

@@ -1,0 +1,96 @@
+// Random tensors: a value depends on the seed, the draw and the element's global index alone (Philox), never on
+// who holds it. So a sharded random tensor is the one-device random tensor, shard by shard. Layer: tensor.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include <shardwise/base/philox.hpp>
+#include <shardwise/placement/walk.hpp>
+#include <shardwise/tensor/factories.hpp>
+
+namespace shardwise {
+
+namespace detail {
+
+struct RandomState {
+  std::uint64_t seed = 67280421310721ull;  // torch's default seed; equal on all ranks
+  std::uint64_t draw = 0;
+};
+inline RandomState& random_state() {
+  thread_local RandomState state;
+  return state;
+}
+
+// Calls run(first global index, first local element, length) for every contiguous run of the local part.
+template <class X, class Run>
+void for_each_run(const X& x, Run&& run) {
+  const Extents& global = x.impl()->global;
+  if constexpr (X::distributed) {
+    const Box held = local_box(x.mesh(), X::placements, global);
+    const Walk w = walk(held, whole_box(global), held);
+    const std::int64_t length = w.extent[w.rank - 1];
+    for_each_row(w, [&](std::int64_t from, std::int64_t to) { run(from, to, length); });
+  } else {
+    if (x.size() > 0) run(std::int64_t{0}, std::int64_t{0}, x.size());
+  }
+}
+
+template <class X>
+X fill_with_uniform(X x, typename X::value_type low, typename X::value_type high) {
+  RandomState& state = random_state();
+  const std::uint64_t draw = state.draw++;
+  for_each_run(x, [&](std::int64_t index, std::int64_t at, std::int64_t n) {
+    fill_uniform(x.data() + at, state.seed, draw, index, n, low, high);
+  });
+  return x;
+}
+
+template <class X>
+X fill_with_normal(X x) {
+  using T = typename X::value_type;
+  RandomState& state = random_state();
+  const std::uint64_t draw = state.draw++;
+  for_each_run(x, [&](std::int64_t index, std::int64_t at, std::int64_t n) {
+    fill_normal(x.data() + at, state.seed, draw, index, n, static_cast<T>(0.0f), static_cast<T>(1.0f));
+  });
+  return x;
+}
+
+}  // namespace detail
+
+/// Seeds the calling rank's generator and begins with draw 0. The default seed is fixed and equal on all ranks.
+/// PyTorch: `torch.manual_seed`.
+inline void manual_seed(std::uint64_t seed) { detail::random_state() = {seed, 0}; }
+
+/// Uniform in [0, 1). One draw a tensor.
+template <RealElement T, std::size_t R>
+Tensor<T, R> rand(const std::int64_t (&shape)[R]) {
+  return detail::fill_with_uniform(detail::make_plain<T, R>(shape), static_cast<T>(0.0f), static_cast<T>(1.0f));
+}
+template <RealElement T, std::size_t R>
+Tensor<T, R> rand(const Shape<R>& shape) {
+  return detail::fill_with_uniform(Tensor<T, R>(shape), static_cast<T>(0.0f), static_cast<T>(1.0f));
+}
+/// Uniform in [0, 1) on a mesh, shard by shard the one-device tensor of the same seed and draw.
+template <RealElement T, Placement... P, class Comm, Name... Axes, std::size_t R>
+auto rand(const DeviceMesh<Comm, Axes...>& mesh, const std::int64_t (&shape)[R]) {
+  return detail::fill_with_uniform(detail::make_placed<T, P...>(mesh, detail::to_shape(shape)), static_cast<T>(0.0f), static_cast<T>(1.0f));
+}
+
+/// Standard normal. One draw a tensor.
+template <RealElement T, std::size_t R>
+Tensor<T, R> randn(const std::int64_t (&shape)[R]) {
+  return detail::fill_with_normal(detail::make_plain<T, R>(shape));
+}
+template <RealElement T, std::size_t R>
+Tensor<T, R> randn(const Shape<R>& shape) {
+  return detail::fill_with_normal(Tensor<T, R>(shape));
+}
+/// Standard normal on a mesh, shard by shard the one-device tensor of the same seed and draw.
+template <RealElement T, Placement... P, class Comm, Name... Axes, std::size_t R>
+auto randn(const DeviceMesh<Comm, Axes...>& mesh, const std::int64_t (&shape)[R]) {
+  return detail::fill_with_normal(detail::make_placed<T, P...>(mesh, detail::to_shape(shape)));
+}
+
+}  // namespace shardwise

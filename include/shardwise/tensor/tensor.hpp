@@ -1,0 +1,349 @@
+// BasicTensor: a dense, contiguous, row-major tensor of static rank; a handle with shared storage. Tensor is
+// the plain one, DTensor the local part of a global one. Moves nothing: redistribute/ does. Layer: tensor.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <shardwise/base/buffer.hpp>
+#include <shardwise/base/dtype.hpp>
+#include <shardwise/base/error.hpp>
+#include <shardwise/comm/trace.hpp>
+#include <shardwise/tape/tape.hpp>
+#include <shardwise/tensor/layout.hpp>
+
+namespace shardwise {
+
+template <Element T, std::size_t R, class Layout>
+class BasicTensor;
+
+/// A plain tensor of element type T and rank R.
+template <Element T, std::size_t R, class Space = Host>
+using Tensor = BasicTensor<T, R, Local<Space>>;
+
+/// The local part of a global tensor. PyTorch: `DTensor`.
+template <Element T, std::size_t R, class Mesh, class... P>
+using DTensor = BasicTensor<T, R, Distributed<Mesh, P...>>;
+
+namespace detail {
+
+// What handles share. Erased: rank, layout and element type are known by the handle's type.
+struct TensorImpl {
+  Buffer buffer;
+  Extents global;
+  Extents local;
+  std::shared_ptr<GradSlot> slot;  // null where no gradient is wanted
+  // from_local() of one tensor on one mesh with one placement is one node of the tape: who asked, what they got.
+  struct Remembered {
+    const void* mesh;
+    std::uint64_t placements;
+    std::weak_ptr<TensorImpl> value;
+  };
+  std::vector<Remembered> remembered;
+};
+
+// The mesh of a distributed tensor; nothing for a plain one.
+template <class Layout>
+struct MeshHandle {
+  struct Mesh {};
+};
+template <class M, Placement... P>
+struct MeshHandle<Distributed<M, P...>> {
+  using Mesh = M;
+};
+
+template <class Mesh>
+struct MeshReducer final : PendingReducer {
+  explicit MeshReducer(Mesh m) : mesh(std::move(m)) {}
+  void all_reduce(int axis, DType dtype, void* data, std::int64_t count) const override {
+    visit_dtype(dtype, [&]<class T>(T) {
+      const std::span<T> values(static_cast<T*>(data), static_cast<std::size_t>(count));
+      mesh.group(1u << axis).all_reduce(std::span<const T>(values), values, ReduceOp::sum);
+    });
+  }
+  const void* identity() const override { return mesh.identity(); }
+  Mesh mesh;
+};
+
+template <class Mesh>
+std::uint32_t not_first_mask(const Mesh& mesh) {
+  std::uint32_t mask = 0;
+  for (std::size_t a = 0; a < Mesh::ndim; ++a)
+    if (mesh.grid().coordinate[a] != 0) mask |= 1u << a;
+  return mask;
+}
+
+// Full tensor of a distributed one; defined in redistribute/.
+template <class X>
+auto gather_full(const X& x);
+template <class... G, class X>
+auto to_local_of(const X& x);
+
+template <class Mesh, std::size_t N>
+Box local_box(const Mesh& mesh, const PlacementList<N>& placements, const Extents& global) {
+  if (!mesh.is_member()) {  // an outsider holds nothing
+    Box box = whole_box(global);
+    for (int d = 0; d < global.rank; ++d) {
+      box.size[d] = 0;
+      box.offset[d] = global[d];
+    }
+    return box;
+  }
+  return box_of(placements, mesh.shape(), mesh.grid().coordinate, global);
+}
+
+struct Access;  // the library's own way into a tensor
+
+}  // namespace detail
+
+/// A dense, contiguous, row-major tensor: a handle, so that copies share their elements (as in PyTorch).
+///
+/// `Layout` is `Local<Space>` or `Distributed<Mesh, P...>`. A default-constructed tensor is undefined:
+/// `defined()` is false and nothing else may be asked of it.
+template <Element T, std::size_t R, class Layout>
+class BasicTensor {
+  static_assert(R <= max_rank, "shardwise::Tensor: [S1] at most 8 dimensions");
+
+ public:
+  using value_type = T;
+  using layout_type = Layout;
+  static constexpr std::size_t rank = R;
+  static constexpr bool distributed = detail::layout_traits<Layout>::distributed;
+  static constexpr auto placements = detail::layout_traits<Layout>::placements;
+  using Mesh = typename detail::MeshHandle<Layout>::Mesh;
+  using Gradient = BasicTensor<T, R, GradientLayout<Layout>>;
+
+  BasicTensor() = default;
+
+  /// Zero-initialised.
+  explicit BasicTensor(const Shape<R>& shape)
+    requires(!distributed)
+      : impl_(std::make_shared<detail::TensorImpl>()) {
+    impl_->global = impl_->local = detail::Extents(shape);
+    for (const std::int64_t n : shape)
+      SHARDWISE_REQUIRE(n >= 0, "shardwise::Tensor: a size of " + std::to_string(n) + " in " + to_string(shape), ShapeError);
+    impl_->buffer = detail::Buffer(bytes());
+    std::memset(impl_->buffer.data(), 0, bytes());
+  }
+
+  /// A tensor in the caller's memory, which must outlive it.
+  static BasicTensor view(T* pointer, const Shape<R>& shape)
+    requires(!distributed)
+  {
+    BasicTensor x;
+    x.impl_ = std::make_shared<detail::TensorImpl>();
+    x.impl_->global = x.impl_->local = detail::Extents(shape);
+    x.impl_->buffer = detail::Buffer::view(pointer);
+    return x;
+  }
+
+  bool defined() const { return impl_ != nullptr; }
+  /// Global sizes.
+  Shape<R> shape() const { return impl_->global.template shape<R>(); }
+  /// Sizes of this rank's part.
+  Shape<R> local_shape() const { return impl_->local.template shape<R>(); }
+  /// Where this rank's part begins in the global index space; the global size where it is empty.
+  Shape<R> local_offset() const {
+    if constexpr (distributed)
+      return detail::local_box(mesh_, placements, impl_->global).offset.template shape<R>();
+    else
+      return Shape<R>{};
+  }
+  /// Elements of this rank's part.
+  std::int64_t size() const { return impl_->local.elements(); }
+  T* data() { return impl_->buffer.template as<T>(); }
+  const T* data() const { return impl_->buffer.template as<T>(); }
+  const Mesh& mesh() const
+    requires distributed
+  {
+    return mesh_;
+  }
+
+  /// The value of a tensor of one element. Throws `ShapeError` for another size.
+  T item() const {
+    if constexpr (distributed)
+      for (const auto& p : placements)
+        SHARDWISE_REQUIRE(p.is_replicate(), "shardwise::item: the value is not whole on this rank; redistribute<Replicate> it first");
+    SHARDWISE_REQUIRE(size() == 1, "shardwise::item: a tensor of shape " + to_string(shape()) + " has not one element", ShapeError);
+    return data()[0];
+  }
+
+  /// This rank's part as a plain tensor that shares its elements; `to_local<G...>(x)` where the gradient of the
+  /// part means something else than the placement says. PyTorch: `DTensor.to_local`.
+  auto to_local() const
+    requires distributed
+  {
+    return detail::to_local_of<>(*this);
+  }
+  /// The whole tensor on every rank; a plain tensor is its own. PyTorch: `DTensor.full_tensor`.
+  auto full_tensor() const {
+    if constexpr (distributed)
+      return detail::gather_full(*this);
+    else
+      return *this;
+  }
+
+  /// Whether operators on this tensor are recorded.
+  bool requires_grad() const { return impl_->slot != nullptr; }
+  /// Marks a leaf. Throws `Error` on the result of an operator.
+  BasicTensor& requires_grad(bool wanted) {
+    static_assert(FieldElement<T>, "shardwise::requires_grad: [G1] gradients exist for real and complex floating point only");
+    SHARDWISE_REQUIRE(is_leaf(), "shardwise::requires_grad: this tensor is the result of an operator; detach(x) gives a leaf");
+    if (!wanted)
+      impl_->slot = nullptr;
+    else if (impl_->slot == nullptr)
+      impl_->slot = detail_make_slot(true);
+    return *this;
+  }
+  bool is_leaf() const { return impl_->slot == nullptr || impl_->slot->leaf; }
+  bool has_grad() const { return impl_->slot != nullptr && impl_->slot->leaf && impl_->slot->has_grad(); }
+
+  /// The gradient that backward() left in a leaf. Never communicates: throws `Error` where there is none, and where it
+  /// is still a pending sum over a mesh axis.
+  Gradient grad() const {
+    SHARDWISE_REQUIRE(impl_->slot != nullptr, "shardwise::grad: this tensor requires no gradient; call requires_grad(true) before its use");
+    SHARDWISE_REQUIRE(impl_->slot->leaf, "shardwise::grad: gradients are kept for leaves only, and this tensor is the result of an operator");
+    SHARDWISE_REQUIRE(impl_->slot->has_grad(), "shardwise::grad: there is no gradient yet; run backward() first (has_grad() asks)");
+    SHARDWISE_REQUIRE(impl_->slot->pending == 0,
+                      "shardwise::grad: the gradient is a pending sum over a mesh axis; call settle_gradients(parameters(model)) "
+                      "(an optimizer step begins with it)");
+    auto impl = std::make_shared<detail::TensorImpl>();
+    impl->buffer = impl_->slot->grad;
+    impl->global = impl_->global;
+    impl->local = impl_->local;
+    return Gradient(std::move(impl), mesh_);
+  }
+
+  // Below: for the library's own layers.
+  using MeshState = Mesh;
+  BasicTensor(std::shared_ptr<detail::TensorImpl> impl, MeshState mesh) : impl_(std::move(impl)), mesh_(std::move(mesh)) {}
+  const std::shared_ptr<detail::TensorImpl>& impl() const { return impl_; }
+  const MeshState& mesh_state() const { return mesh_; }
+  std::size_t bytes() const { return static_cast<std::size_t>(size()) * sizeof(T); }
+
+  std::shared_ptr<detail::GradSlot> detail_make_slot(bool leaf) const {
+    auto slot = std::make_shared<detail::GradSlot>();
+    slot->dtype = dtype_of<T>;
+    slot->count = impl_->local.elements();
+    slot->leaf = leaf;
+    if constexpr (distributed) {
+      slot->not_first = detail::not_first_mask(mesh_);
+      if (leaf) slot->reducer = std::make_shared<detail::MeshReducer<Mesh>>(mesh_);
+    }
+    return slot;
+  }
+
+ private:
+  std::shared_ptr<detail::TensorImpl> impl_;
+  [[no_unique_address]] MeshState mesh_;
+};
+
+namespace detail {
+
+template <class X>
+inline constexpr bool is_tensor = false;
+template <class T, std::size_t R, class L>
+inline constexpr bool is_tensor<BasicTensor<T, R, L>> = true;
+
+// A new tensor of a layout, elements not set. `mesh` is the mesh of a distributed layout.
+template <class T, std::size_t R, class Layout, class MeshState>
+BasicTensor<T, R, Layout> make_tensor(const Extents& global, const MeshState& mesh) {
+  auto impl = std::make_shared<TensorImpl>();
+  impl->global = global;
+  if constexpr (layout_traits<Layout>::distributed)
+    impl->local = local_box(mesh, layout_traits<Layout>::placements, global).size;
+  else
+    impl->local = global;
+  impl->buffer = Buffer(static_cast<std::size_t>(impl->local.elements()) * sizeof(T));
+  return BasicTensor<T, R, Layout>(std::move(impl), mesh);
+}
+
+// A handle of another type or shape on the same elements.
+template <class T, std::size_t R, class Layout, class MeshState>
+BasicTensor<T, R, Layout> share_tensor(const Buffer& buffer, const Extents& global, const Extents& local,
+                                       const MeshState& mesh) {
+  auto impl = std::make_shared<TensorImpl>();
+  impl->buffer = buffer;
+  impl->global = global;
+  impl->local = local;
+  return BasicTensor<T, R, Layout>(std::move(impl), mesh);
+}
+
+template <class X>
+bool wants_grad(const X& x) {
+  return tape_state().enabled && x.impl()->slot != nullptr;
+}
+
+// Puts `node` behind `out`.
+template <class X>
+void record(X& out, std::shared_ptr<Node> node) {
+  out.impl()->slot = out.detail_make_slot(false);
+  out.impl()->slot->producer = std::move(node);
+}
+
+}  // namespace detail
+
+/// The same elements, cut off from the tape. PyTorch: `Tensor.detach`.
+template <class T, std::size_t R, class L>
+BasicTensor<T, R, L> detach(const BasicTensor<T, R, L>& x) {
+  return detail::share_tensor<T, R, L>(x.impl()->buffer, x.impl()->global, x.impl()->local, x.mesh_state());
+}
+
+/// A copy of the elements, cut off from the tape. PyTorch: `x.detach().clone()`.
+template <class T, std::size_t R, class L>
+BasicTensor<T, R, L> clone(const BasicTensor<T, R, L>& x) {
+  auto y = detail::make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
+  std::memcpy(y.data(), x.data(), x.bytes());
+  return y;
+}
+
+/// Runs the tape behind a tensor of one element, whose gradient is 1.
+///
+/// `loss` may lie on a mesh; a `Partial` one has the gradient 1 on every rank. Gradients add to those that leaves
+/// have already, until `zero_grad`. Throws `Error` where nothing was recorded or the tape was run before.
+/// PyTorch: `Tensor.backward`.
+template <class T, std::size_t R, class L>
+void backward(const BasicTensor<T, R, L>& loss) {
+  std::int64_t n = loss.impl()->global.elements();
+  SHARDWISE_REQUIRE(n == 1, "shardwise::backward: a tensor of shape " + to_string(loss.shape()) +
+                                " has not one element; give the gradient: backward(y, grad)", ShapeError);
+  auto seed = detail::make_tensor<T, R, GradientLayout<L>>(loss.impl()->global, loss.mesh_state());
+  T one = static_cast<T>(1);
+  if constexpr (loss.distributed)
+    for (std::size_t a = 0; a < loss.placements.size(); ++a) {
+      const detail::PlacementValue p = loss.placements[a];
+      if (p.is_partial() && p.op == ReduceOp::avg) one = static_cast<T>(one / static_cast<T>(static_cast<float>(loss.mesh_state().shape()[a])));
+      SHARDWISE_REQUIRE(!p.is_partial() || p.op == ReduceOp::sum || p.op == ReduceOp::avg,
+                        "shardwise::backward: a pending " + std::string(to_string(p.op)) + " has no gradient");
+    }
+  for (std::int64_t i = 0; i < seed.size(); ++i) seed.data()[i] = one;
+  backward(loss, seed);
+}
+
+/// Runs the tape behind `y`, whose gradient is `grad`: same global shape, placed as gradients of `y` are.
+template <class T, std::size_t R, class L>
+void backward(const BasicTensor<T, R, L>& y, const BasicTensor<T, R, GradientLayout<L>>& grad) {
+  const auto& slot = y.impl()->slot;
+  SHARDWISE_REQUIRE(slot != nullptr, "shardwise::backward: nothing was recorded; no input of this value requires a gradient");
+  SHARDWISE_REQUIRE(slot->leaf || slot->producer != nullptr,
+                    "shardwise::backward: the tape behind this value has been run; each is run once");
+  SHARDWISE_REQUIRE(grad.shape() == y.shape(), "shardwise::backward: a gradient of shape " + to_string(grad.shape()) +
+                                                   " for a value of shape " + to_string(y.shape()), ShapeError);
+  detail::accumulate(*slot, grad.impl()->buffer, 0);
+  detail::TraceState& trace = detail::trace_state();
+  struct Restore {
+    detail::TraceState& state;
+    bool before;
+    ~Restore() { state.backward = before; }
+  } restore{trace, std::exchange(trace.backward, true)};
+  NoGrad guard;
+  detail::run_backward(slot);
+}
+
+}  // namespace shardwise
