@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Lists headers and tests for Meson, which does not glob: one line each, `kind component path`.
+
+list_sources.py headers    header core|eigen|doctest <path below include/>
+list_sources.py tests      static|<layer> core|eigen <path below tests/>
+The sorting is that of cmake/ShardwiseHeaders.cmake and tests/CMakeLists.txt; a test compares the outcome.
+"""
+import functools
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+INCLUDE = re.compile(r"^\s*#\s*include\s*<((?:shardwise|Eigen|unsupported/Eigen)/[^>]+)>", re.M)
+NO_LAYER = {"acceptance", "consumers", "data", "fail", "layers"}
+
+
+@functools.lru_cache(None)
+def includes(file):
+    return INCLUDE.findall(file.read_text()) if file.exists() else []
+
+
+def reaches_eigen(file):
+    queue, seen = [file], set()
+    while queue:
+        current = queue.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        for name in includes(current):
+            if "Eigen/" in name:
+                return True
+            queue.append(ROOT / "include" / name)
+    return False
+
+
+def headers():
+    for file in sorted((ROOT / "include" / "shardwise").rglob("*.hpp")):
+        path = file.relative_to(ROOT / "include").as_posix()
+        if path.startswith("shardwise/testing/"):
+            yield "header", "doctest", path
+        else:
+            yield "header", "eigen" if reaches_eigen(file) else "core", path
+
+
+def tests():
+    for file in sorted((ROOT / "tests").rglob("*_test.cpp")):
+        path = file.relative_to(ROOT / "tests").as_posix()
+        layer = path.split("/")[0]
+        if layer not in NO_LAYER:
+            kind = "static" if path.endswith("_static_test.cpp") else layer
+            yield kind, "eigen" if reaches_eigen(file) else "core", path
+
+
+if __name__ == "__main__":
+    for line in {"headers": headers, "tests": tests}[sys.argv[1]]():
+        print(*line)

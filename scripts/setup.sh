@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Makes sure that what the named tasks need is installed: setup.sh [build] [demo] [ci] (default: build).
+# Says what is missing and why. Installs Debian packages as root or with a password-free sudo; without those rights
+# it prints the names and stops with status 1. Changes nothing where nothing is missing.
+set -euo pipefail
+
+missing=()
+# need <package> <why> <command that succeeds when it is there...>
+need() {
+  local package=$1 why=$2
+  shift 2
+  if ! "$@" >/dev/null 2>&1; then
+    printf 'setup: %s is missing: %s\n' "$package" "$why"
+    missing+=("$package")
+  fi
+}
+have_compiler() {
+  "${CXX:-g++}" -std=c++20 -fsyntax-only -x c++ - <<'END'
+#if defined __clang__ ? __clang_major__ < 17 : __GNUC__ < 12
+#error too old
+#endif
+#include <concepts>
+END
+}
+at_least() {  # at_least <wanted> <found>
+  [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
+}
+have_cmake() { command -v cmake && at_least 3.24 "$(cmake --version | sed -n '1s/[^0-9]*\([0-9.]*\).*/\1/p')"; }
+any_file() {
+  local file
+  for file in "$@"; do
+    if [ -e "$file" ]; then return 0; fi
+  done
+  return 1
+}
+have_header() { echo "#include <$1>" | "${CXX:-g++}" -I/usr/include/eigen3 -fsyntax-only -x c++ -; }
+
+for task in "${@:-build}"; do
+  case $task in
+    build)
+      need g++ "a C++20 compiler: g++ 12 or newer" have_compiler
+      need cmake "the build: CMake 3.24 or newer" have_cmake
+      need ninja-build "the build" command -v ninja
+      need python3 "tests that are scripts, and counting results" command -v python3
+      need libeigen3-dev "matrix products" have_header Eigen/Core
+      need doctest-dev "the tests" have_header doctest/doctest.h
+      need pkg-config "the test of the pkg-config files" command -v pkg-config
+      need meson "the test of the Meson build" command -v meson
+      ;;
+    demo)
+      need wamerican "the word list that the demo trains on" any_file /usr/share/dict/american-english /usr/share/dict/words
+      ;;
+    ci)
+      need git "the list of files whose format is checked" command -v git
+      need clang-19 "the sanitizer runs" command -v clang++-19
+      need libclang-rt-19-dev "the sanitizers' run-time library" sh -c 'ls "$(clang++-19 -print-resource-dir)"/lib/*/*asan*.a'
+      need llvm-19 "readable stacks in sanitizer reports" command -v llvm-symbolizer-19
+      need clang-format-19 "the format check" command -v clang-format-19
+      ;;
+    *)
+      printf "setup: unknown task '%s' (known: build demo ci)\n" "$task" >&2
+      exit 2
+      ;;
+  esac
+done
+
+if [ ${#missing[@]} -eq 0 ]; then
+  exit 0
+fi
+if ! command -v apt-get >/dev/null; then
+  printf 'setup: there is no apt-get here; install what these Debian packages hold: %s\n' "${missing[*]}" >&2
+  exit 1
+fi
+if [ "$(id -u)" -eq 0 ]; then
+  as_root=()
+elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+  as_root=(sudo -n)
+else
+  printf 'setup: no rights to install; run: sudo apt-get install --no-install-recommends %s\n' "${missing[*]}" >&2
+  exit 1
+fi
+printf 'setup: installing %s\n' "${missing[*]}"
+run_apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 "$@" >/dev/null; }
+run_apt update
+run_apt install -y --no-install-recommends "${missing[@]}"

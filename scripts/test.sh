@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Builds everything and runs every test once: test.sh [PRESET] (default: dev). The last line of the output is
+# `N passed, N failed, N skipped`; the status is 0 only if something ran and nothing failed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+preset=${1:-dev}
+
+if [ "$preset" = dev ]; then
+  scripts/setup.sh build
+else
+  scripts/setup.sh build ci
+fi
+options=()
+if command -v ccache >/dev/null; then
+  options+=(-D CMAKE_CXX_COMPILER_LAUNCHER=ccache)
+fi
+log=build/$preset/Testing/Temporary/LastTest.log
+rm -f "$log"
+cmake --preset "$preset" "${options[@]}"
+if ! cmake --build --preset "$preset"; then
+  echo "test.sh: the build failed, so no test was run"
+  echo "0 passed, 1 failed, 0 skipped"
+  exit 1
+fi
+status=0
+ctest --preset "$preset" || status=$?
+python3 scripts/count_tests.py "$log" || status=1
+exit "$status"
