@@ -142,19 +142,16 @@ constexpr bool match_atom(std::string_view pattern, std::string_view name) {
   }
 }
 
-/// Whether `pattern` and `name` have the same number of atoms and each atom matches. The empty pattern matches the empty
-/// name alone, which is the module itself: no wildcard reaches it.
+/// Whether `pattern` and `name` have the same number of atoms and each atom matches. The empty pattern is the module
+/// itself and matches the empty name alone: no wildcard reaches it. So `layers.` is `layers`, as in PyTorch: what remains
+/// of it below `layers` is the empty pattern.
 constexpr bool match_path(std::string_view pattern, std::string_view name) {
-  if (pattern.empty() || name.empty()) return pattern.empty() && name.empty();
-  while (true) {
-    const std::size_t p = detail::atom_end(pattern), n = detail::atom_end(name);
-    if (!match_atom(pattern.substr(0, p), name.substr(0, n))) return false;
-    const bool last = p == pattern.size();
-    if (last != (n == name.size())) return false;
-    if (last) return true;
-    pattern = pattern.substr(p + 1);
-    name = name.substr(n + 1);
+  while (!pattern.empty() && !name.empty()) {
+    if (!match_atom(first_atom(pattern), first_atom(name))) return false;
+    pattern = rest_after_first_atom(pattern);
+    name = rest_after_first_atom(name);
   }
+  return pattern.empty() && name.empty();
 }
 
 /// Whether `atom` matches no index of a list, every one, or tells indices apart. Read off the atom's elements: a star
