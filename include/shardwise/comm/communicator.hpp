@@ -101,11 +101,11 @@ concept AbortableCommunicator = requires(const C& c, std::string reason) { c.abo
 
 /// What every backend gives. The collectives stand for all element types; float is looked at.
 template <class C>
-concept Communicator = RankedCommunicator<C> && PlacedCommunicator<C> && LabelledCommunicator<C> &&
-                       BoundedCommunicator<C> && GatheringCommunicator<C, float> && ReducingCommunicator<C, float> &&
-                       ExchangingCommunicator<C, float> && RootedCommunicator<C, float> &&
-                       MessagingCommunicator<C, float> && SynchronisingCommunicator<C> && SplittingCommunicator<C> &&
-                       AbortableCommunicator<C>;
+concept Communicator =
+    RankedCommunicator<C> && PlacedCommunicator<C> && LabelledCommunicator<C> && BoundedCommunicator<C> &&
+    GatheringCommunicator<C, float> && ReducingCommunicator<C, float> && ExchangingCommunicator<C, float> &&
+    RootedCommunicator<C, float> && MessagingCommunicator<C, float> && SynchronisingCommunicator<C> &&
+    SplittingCommunicator<C> && AbortableCommunicator<C>;
 
 namespace detail {
 struct ExchangeBody {

@@ -1,0 +1,273 @@
+// ThreadGroup: the shared state of the ranks of one communicator: how they meet, compare what they are about to do,
+// and leave together. Knows no element types. Layer: backends/thread.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <shardwise/backends/thread/wait.hpp>
+#include <shardwise/backends/thread/world.hpp>
+#include <shardwise/base/error.hpp>
+#include <shardwise/base/name.hpp>
+#include <shardwise/comm/call.hpp>
+#include <shardwise/comm/communicator.hpp>
+
+namespace shardwise::detail {
+
+// Who calls: a rank with the label and the deadline of its handle.
+struct ThreadCaller {
+  int rank;
+  Name axis;
+  std::chrono::milliseconds deadline;
+};
+
+inline std::string operation_text(const CallInfo& call, const Name& axis) {
+  std::string text = describe(call);
+  if (!axis.empty()) text += " on axis '" + std::string(axis.view()) + "'";
+  return text;
+}
+
+// A message under way: on the stack of its sender, which stays until the receiver has it or it is withdrawn.
+struct ThreadMessage {
+  enum State : int { posted, delivered, refused };
+
+  CallInfo call;
+  const void* data;
+  int source;
+  ThreadMessage* next = nullptr;
+  std::atomic<int> state{posted};
+};
+
+// The messages that wait for one rank. Taking one out, by the receiver or by a sender that gives up, decides whether
+// it is delivered.
+class ThreadMailbox {
+ public:
+  void post(ThreadMessage& message) {
+    const std::lock_guard lock(mutex_);
+    ThreadMessage** at = &first_;
+    while (*at != nullptr) at = &(*at)->next;
+    *at = &message;
+    posts_.fetch_add(1);
+  }
+  bool withdraw(ThreadMessage& message) {
+    return take_if([&](const ThreadMessage& m) { return &m == &message; }) != nullptr;
+  }
+  ThreadMessage* take_from(int source) {
+    return take_if([&](const ThreadMessage& m) { return m.source == source; });
+  }
+  std::uint32_t posts() const { return posts_.load(); }
+
+ private:
+  template <class Wanted>
+  ThreadMessage* take_if(Wanted wanted) {
+    const std::lock_guard lock(mutex_);
+    for (ThreadMessage** at = &first_; *at != nullptr; at = &(*at)->next)
+      if (wanted(**at)) {
+        ThreadMessage* message = *at;
+        *at = message->next;
+        return message;
+      }
+    return nullptr;
+  }
+
+  std::mutex mutex_;
+  ThreadMessage* first_ = nullptr;
+  std::atomic<std::uint32_t> posts_{0};
+};
+
+class ThreadGroup : public ThreadGate {
+ public:
+  static constexpr std::size_t staged_limit = 32 * 1024;
+
+  ThreadGroup(std::shared_ptr<ThreadWorld> world, std::vector<int> world_ranks)
+      : ThreadGate(static_cast<int>(world_ranks.size())), world_(std::move(world)),
+        world_ranks_(std::move(world_ranks)), slots_(std::make_unique<Slot[]>(world_ranks_.size())),
+        mailboxes_(std::make_unique<ThreadMailbox[]>(world_ranks_.size())), id_(next_id()) {
+    const std::size_t n = world_ranks_.size();
+    in_.assign(2 * n, nullptr);
+    out_.assign(3 * n, nullptr);
+    staged_in_.assign(2 * n, nullptr);
+    // Left uninitialised: pages that no staged exchange touches cost nothing.
+    staging_ = std::unique_ptr<std::byte[]>(new std::byte[2 * n * staged_limit]);
+    for (std::size_t i = 0; i < 2 * n; ++i) staged_in_[i] = staging_.get() + i * staged_limit;
+  }
+
+  static std::shared_ptr<ThreadGroup> make(std::shared_ptr<ThreadWorld> world, std::vector<int> world_ranks) {
+    auto group = std::make_shared<ThreadGroup>(world, std::move(world_ranks));
+    world->add(group);
+    return group;
+  }
+
+  std::uint64_t id() const { return id_; }
+  ThreadWorld& world() const { return *world_; }
+  const std::shared_ptr<ThreadWorld>& shared_world() const { return world_; }
+  int world_rank(int rank) const { return world_ranks_[static_cast<std::size_t>(rank)]; }
+  const std::vector<int>& world_ranks() const { return world_ranks_; }
+
+  ThreadMailbox& mailbox(int rank) const { return mailboxes_[static_cast<std::size_t>(rank)]; }
+  WaitSignal& message_signal(int rank) const { return messages[static_cast<std::size_t>(rank)]; }
+
+  // The number of the call that this rank is about to make. It cannot change before this rank arrives.
+  std::uint32_t generation() const { return GateWord::generation(word.load(std::memory_order_acquire)); }
+
+  // Where a staged input of this rank goes. Two calls share a parity only if everyone has left the earlier one: the
+  // call between them could not have completed otherwise. The same holds for the slots below.
+  std::byte* staging(int rank, std::uint32_t generation) const {
+    return staging_.get() + (half(generation) + static_cast<std::size_t>(rank)) * staged_limit;
+  }
+
+  // Meets the other ranks. Throws on all of them or on none, before or instead of the data phase: MismatchError if
+  // they call different things, or the failure of the world.
+  void meet(const ThreadCaller& me, std::uint32_t generation, const CallInfo& call, const void* in, void* out) {
+    const std::size_t r = static_cast<std::size_t>(me.rank);
+    Slot& slot = slots_[r];
+    slot.call[generation & 1u] = call;
+    in_[half(generation) + r] = static_cast<const std::byte*>(in);
+    out_[half(generation) + r] = static_cast<std::byte*>(out);
+    slot.arrived.store(generation + 1u, std::memory_order_release);
+
+    std::uint64_t seen = word.load(std::memory_order_acquire);
+    std::uint64_t next = 0;
+    do {
+      if (GateWord::failed(seen)) [[unlikely]]
+        throw_failure(me, call);
+      next = GateWord::arrived(seen) + 1 == size ? GateWord::next_generation(seen) : seen + 1u;
+    } while (!word.compare_exchange_weak(seen, next));
+    if (GateWord::generation(next) != generation)
+      signal.notify();
+    else
+      await(me, generation, call);
+    if (size > 1) compare(me, generation);
+  }
+
+  // Returns once every rank has called it. Cannot fail: all ranks that met come here.
+  void leave() noexcept {
+    if (size == 1) return;
+    const std::uint32_t seen = exit_generation_.load();
+    if (exits_.fetch_add(1) + 1 == size) {
+      exits_.store(0);
+      exit_generation_.store(seen + 1u);
+      signal.notify();
+    } else {
+      signal.wait([&] { return exit_generation_.load() != seen; }, world_->patience());
+    }
+  }
+
+  Peers peers(std::uint32_t generation) {
+    return {size, in_.data() + half(generation), out_.data() + half(generation)};
+  }
+  Peers staged_peers(std::uint32_t generation) {
+    return {size, staged_in_.data() + half(generation), out_.data() + 2 * world_ranks_.size()};
+  }
+
+  [[noreturn, gnu::noinline, gnu::cold]] void throw_failure(const ThreadCaller& me, const CallInfo& call) const {
+    detail::throw_failure(world_->failure(world_rank(me.rank)), operation_text(call, me.axis));
+  }
+
+  // "rank 2", or "rank 2 (world rank 5)".
+  std::string rank_text(int rank) const {
+    std::string text = "rank " + std::to_string(rank);
+    if (world_rank(rank) != rank || size != world_->size())
+      text += " (world rank " + std::to_string(world_rank(rank)) + ")";
+    return text;
+  }
+
+  Failure left_early(const ThreadCaller& me, int rank) const {
+    return {FailureKind::peer, "rank " + std::to_string(world_rank(rank)) + " left early: its function has returned",
+            world_rank(me.rank)};
+  }
+  Failure timed_out(const ThreadCaller& me, const CallInfo& call, const std::string& missing) const {
+    return {FailureKind::timeout,
+            "shardwise::" + operation_text(call, me.axis) + ": deadline of " + std::to_string(me.deadline.count()) +
+                " ms passed on " + rank_text(me.rank) + "; missing: " + missing,
+            world_rank(me.rank)};
+  }
+  Failure mismatch(const ThreadCaller& me, int a, const CallInfo& call_a, int b, const CallInfo& call_b) const {
+    const std::string text_a = describe(call_a), text_b = describe(call_b);
+    std::string text = "shardwise: ranks call different operations";
+    if (!me.axis.empty()) text += " on axis '" + std::string(me.axis.view()) + "'";
+    text += ": " + rank_text(a) + " calls " + text_a + ", " + rank_text(b) + " calls " + text_b;
+    if (text_a == text_b) text += ", with other counts or placements";
+    return {FailureKind::mismatch, std::move(text), world_rank(me.rank)};
+  }
+
+ private:
+  struct alignas(64) Slot {
+    CallInfo call[2];                       // by parity of the generation
+    std::atomic<std::uint32_t> arrived{0};  // the generation that this rank completes by coming
+  };
+
+  static std::uint64_t next_id() {
+    static std::atomic<std::uint64_t> last{0};
+    return last.fetch_add(1) + 1;
+  }
+
+  std::size_t half(std::uint32_t generation) const { return (generation & 1u) * world_ranks_.size(); }
+
+  bool has_arrived(int rank, std::uint32_t generation) const {
+    return slots_[static_cast<std::size_t>(rank)].arrived.load(std::memory_order_acquire) == generation + 1u;
+  }
+
+  void await(const ThreadCaller& me, std::uint32_t generation, const CallInfo& call) {
+    WaitLimit limit(me.deadline);
+    int departures = 0;
+    for (;;) {
+      const auto decided = [&] {
+        const std::uint64_t now = word.load(std::memory_order_acquire);
+        return GateWord::generation(now) != generation || GateWord::failed(now);
+      };
+      const bool came =
+          signal.wait([&] { return decided() || world_->departures() != departures; }, world_->patience(), limit);
+      if (!came) world_->fail_unless_complete(*this, generation, timed_out(me, call, missing_ranks(generation)));
+      departures = world_->departures();
+      for (int r = 0; r < size && !decided(); ++r)
+        // In this order: a rank arrives before it departs.
+        if (world_->departed(world_rank(r)) && !has_arrived(r, generation))
+          world_->fail_unless_complete(*this, generation, left_early(me, r));
+      const std::uint64_t now = word.load(std::memory_order_acquire);
+      if (GateWord::generation(now) != generation) return;
+      if (GateWord::failed(now)) throw_failure(me, call);
+    }
+  }
+
+  std::string missing_ranks(std::uint32_t generation) const {
+    std::string text;
+    for (int r = 0; r < size; ++r)
+      if (!has_arrived(r, generation)) text += (text.empty() ? "" : ", ") + rank_text(r);
+    return text;
+  }
+
+  // Every rank looks at all calls, so all come to the same verdict.
+  void compare(const ThreadCaller& me, std::uint32_t generation) {
+    const CallInfo& first = slots_[0].call[generation & 1u];
+    for (int r = 1; r < size; ++r) {
+      const CallInfo& other = slots_[static_cast<std::size_t>(r)].call[generation & 1u];
+      if (!(first == other)) [[unlikely]] {
+        const Failure failure = mismatch(me, 0, first, r, other);
+        world_->fail(failure);
+        detail::throw_failure(failure, {});
+      }
+    }
+  }
+
+  const std::shared_ptr<ThreadWorld> world_;
+  const std::vector<int> world_ranks_;
+  std::unique_ptr<Slot[]> slots_;
+  std::unique_ptr<ThreadMailbox[]> mailboxes_;
+  std::vector<const std::byte*> in_;         // by parity, then rank
+  std::vector<std::byte*> out_;              // likewise, and a row of nulls
+  std::vector<const std::byte*> staged_in_;  // into staging_
+  std::unique_ptr<std::byte[]> staging_;
+  alignas(64) std::atomic<int> exits_{0};
+  std::atomic<std::uint32_t> exit_generation_{0};
+  const std::uint64_t id_;
+};
+
+}  // namespace shardwise::detail

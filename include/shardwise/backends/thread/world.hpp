@@ -1,0 +1,157 @@
+// ThreadWorld: what all groups of one run_ranks share: the first failure, and which ranks have left. ThreadGate: the
+// part of a group that a failure must reach. Layer: backends/thread.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <shardwise/backends/thread/wait.hpp>
+#include <shardwise/base/error.hpp>
+
+namespace shardwise::detail {
+
+// One word decides whether a call happens: the generation (calls completed), the ranks that arrived for the next
+// one, and whether the group has failed. The last to arrive moves the generation, a failure sets its bit, both by
+// compare and swap on this word. So either all ranks enter the data phase or none does, and no rank unwinds while a
+// peer reads its buffers. A flag beside a counter cannot promise that.
+struct GateWord {
+  static constexpr std::uint64_t failed_bit = 1u << 16;
+  static constexpr std::uint32_t generation(std::uint64_t word) { return static_cast<std::uint32_t>(word >> 32); }
+  static constexpr int arrived(std::uint64_t word) { return static_cast<int>(word & 0xffffu); }
+  static constexpr bool failed(std::uint64_t word) { return (word & failed_bit) != 0; }
+  static constexpr std::uint64_t next_generation(std::uint64_t word) {
+    return static_cast<std::uint64_t>(generation(word) + 1u) << 32;
+  }
+};
+
+struct ThreadGate {
+  explicit ThreadGate(int ranks)
+      : size(ranks), messages(std::make_unique<WaitSignal[]>(static_cast<std::size_t>(ranks))) {}
+
+  bool failed() const { return GateWord::failed(word.load()); }
+  void notify_all() noexcept {
+    signal.notify();
+    for (int r = 0; r < size; ++r) messages[static_cast<std::size_t>(r)].notify();
+  }
+
+  const int size;
+  alignas(64) std::atomic<std::uint64_t> word{0};
+  WaitSignal signal;                       // collectives
+  std::unique_ptr<WaitSignal[]> messages;  // send and recv, one a rank
+};
+
+enum class FailureKind : std::uint8_t { none, peer, timeout, mismatch };
+
+// What went wrong first. A `peer` message is a clause ("rank 1 failed: out of cheese") that each rank puts after its
+// own operation; the others are sentences, and the same on all ranks.
+struct Failure {
+  FailureKind kind = FailureKind::none;
+  std::string message;
+  int found_by = -1;  // world rank
+};
+
+[[noreturn]] inline void throw_failure(const Failure& failure, const std::string& operation) {
+  if (failure.kind == FailureKind::timeout) throw TimeoutError(failure.message);
+  if (failure.kind == FailureKind::mismatch) throw MismatchError(failure.message);
+  throw PeerFailedError("shardwise::" + operation + ": " + failure.message);
+}
+
+class ThreadWorld {
+ public:
+  explicit ThreadWorld(int ranks)
+      : ranks_(std::make_unique<Rank[]>(static_cast<std::size_t>(ranks))), size_(ranks),
+        patience_(patience_for(ranks)) {}
+
+  int size() const { return size_; }
+  // By the ranks of the world: a small group of a large world shares the cores with all of it.
+  Patience patience() const { return patience_; }
+
+  void add(const std::shared_ptr<ThreadGate>& gate) {
+    const std::lock_guard lock(mutex_);
+    gates_.erase(std::remove_if(gates_.begin(), gates_.end(), [](const auto& g) { return g.expired(); }), gates_.end());
+    gates_.push_back(gate);
+    if (failure_.kind != FailureKind::none) gate->word.fetch_or(GateWord::failed_bit);
+  }
+
+  // The first failure stays; it stops every group.
+  void fail(Failure failure) {
+    const std::lock_guard lock(mutex_);
+    spread(std::move(failure));
+  }
+
+  // Fails unless `gate` has completed generation `generation` or failed meanwhile: in either case its word says so.
+  void fail_unless_complete(ThreadGate& gate, std::uint32_t generation, Failure failure) {
+    const std::lock_guard lock(mutex_);
+    std::uint64_t word = gate.word.load();
+    do {
+      if (GateWord::generation(word) != generation || GateWord::failed(word)) return;
+    } while (!gate.word.compare_exchange_weak(word, word | GateWord::failed_bit));
+    spread(std::move(failure));
+  }
+
+  Failure failure(int world_rank) {
+    const std::lock_guard lock(mutex_);
+    if (failure_.found_by != world_rank) rank(world_rank).told = true;
+    return failure_;
+  }
+
+  // The rank's function is over, in one way or another: nobody needs to wait for it.
+  void depart(int world_rank) {
+    rank(world_rank).departed.store(true);
+    departures_.fetch_add(1);
+    const std::lock_guard lock(mutex_);
+    for (const auto& weak : gates_)
+      if (const auto gate = weak.lock()) gate->notify_all();
+  }
+  bool departed(int world_rank) const { return rank(world_rank).departed.load(); }
+  int departures() const { return departures_.load(); }
+
+  // An exception that left a rank's function. One thrown after the rank was told of another's failure is a
+  // consequence, whatever its type: user code may have wrapped it.
+  void record(int world_rank, std::exception_ptr exception) {
+    const std::lock_guard lock(mutex_);
+    std::exception_ptr& first = rank(world_rank).told ? first_consequence_ : first_original_;
+    if (first == nullptr) first = std::move(exception);
+  }
+  std::exception_ptr first_exception() {
+    const std::lock_guard lock(mutex_);
+    return first_original_ != nullptr ? first_original_ : first_consequence_;
+  }
+
+ private:
+  struct Rank {
+    std::atomic<bool> departed{false};
+    bool told = false;
+  };
+
+  Rank& rank(int r) const { return ranks_[static_cast<std::size_t>(r)]; }
+
+  void spread(Failure failure) {
+    if (failure_.kind != FailureKind::none) return;
+    failure_ = std::move(failure);
+    for (const auto& weak : gates_)
+      if (const auto gate = weak.lock()) {
+        gate->word.fetch_or(GateWord::failed_bit);
+        gate->notify_all();
+      }
+  }
+
+  std::mutex mutex_;
+  std::unique_ptr<Rank[]> ranks_;
+  const int size_;
+  const Patience patience_;
+  std::atomic<int> departures_{0};
+  Failure failure_;
+  std::vector<std::weak_ptr<ThreadGate>> gates_;
+  std::exception_ptr first_original_;
+  std::exception_ptr first_consequence_;
+};
+
+}  // namespace shardwise::detail
