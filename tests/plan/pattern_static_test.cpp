@@ -37,6 +37,8 @@ static_assert(!match_atom("??", "\xf0\x9f\x98\x80"));
 static_assert(match_atom("*é*", "caféa"));
 static_assert(match_atom("\xff?", "\xff\xc3"));
 static_assert(!match_atom("\xfe", "\xff"));
+static_assert(match_atom("[c-a!x]", "x"));
+static_assert(!match_atom("[c-a!x]", "y"));
 static_assert(!match_path("a.b", "a.b.c"));
 static_assert(!match_path("a.b.c", "a.b"));
 static_assert(match_path("*.", "a"));
