@@ -5,7 +5,8 @@ count_tests.py LOG...      each a Testing/Temporary/LastTest.log. Exits with 1 w
 
 A doctest program counts with its cases: a case left out by a filter is skipped, and so is one that says
 `SKIPPED: <reason>` on a line of its own (missing hardware) although doctest calls it passed. A script that prints
-a line `N passed, N failed, N skipped` counts with these; any other test counts as one. A test that ends badly
+a line `N passed, N failed, N skipped` counts with these; any other test counts as one, passed, failed or, where it
+says `SKIPPED: `, skipped. A test that ends badly
 (a crash, a deadline) without a failed case of its own counts as one failure more.
 """
 import pathlib
@@ -20,26 +21,26 @@ TEST = re.compile(r"^ *\d+/\d+ Test: (.+?)$(.*?)^\"\1\" end time:", re.M | re.S)
 
 def count(text):
     passed = failed = skipped = 0
-    for _, body in TEST.findall(text):
-        verdict = re.search(r"^Test (Passed|Failed|Skipped|.*)\.$", body[body.rfind("<end of output>"):], re.M)
-        verdict = verdict[1] if verdict else "Failed"
-        if verdict == "Skipped":
-            skipped += 1
-            continue
-        before = failed
+    for _, test in TEST.findall(text):
+        head, _, body = test.partition("\nOutput:\n")
+        good = re.search(r"^<end of output>$(?:(?!^<end of output>$).)*^Test Passed\.$", body, re.M | re.S)
+        good = good and not re.search(r'^Command: ""$', head, re.M)  # ctest calls a missing program passed here
+        failed_before = failed
+        left_out = len(SKIPPED.findall(body))
         programs = DOCTEST.findall(re.sub(r"\x1b\[[0-9;]*m", "", body))
         scripts = SCRIPT.findall(body)
         if programs:
-            left_out = len(SKIPPED.findall(body))
             for p, f, s in programs:
                 passed, failed, skipped = passed + int(p), failed + int(f), skipped + int(s)
             passed, skipped = passed - left_out, skipped + left_out
         elif scripts:
-            p, f, s = scripts[-1]
-            passed, failed, skipped = passed + int(p), failed + int(f), skipped + int(s)
-        elif verdict == "Passed":
+            p, f, s = map(int, scripts[-1])
+            passed, failed, skipped = passed + p, failed + f, skipped + s
+        elif good and left_out:
+            skipped += 1
+        elif good:
             passed += 1
-        if verdict != "Passed" and failed == before:
+        if not good and failed == failed_before:
             failed += 1
     return passed, failed, skipped
 
