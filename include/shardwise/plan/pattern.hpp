@@ -111,9 +111,9 @@ constexpr std::string_view rest_after_first_atom(std::string_view path) {
   return end < path.size() ? path.substr(end + 1) : std::string_view();
 }
 
-/// Whether `pattern` matches the whole of `name` as Python's `fnmatch.fnmatchcase` does: `*` any run, `?` one code point,
-/// `[seq]`, `[!seq]`, ranges; anything else literally. Dots are ordinary characters here. One slip of CPython is not copied: there `[c-a!x]`,
-/// whose descending range is dropped, reads as `[!x]`.
+/// Whether `pattern` matches the whole of `name` as Python's `fnmatch.fnmatchcase` does: `*` any run, `?` one code
+/// point, `[seq]`, `[!seq]`, ranges; anything else literally. Dots are ordinary characters here. One slip of CPython is
+/// not copied: there `[c-a!x]`, whose descending range is dropped, reads as `[!x]`.
 constexpr bool match_atom(std::string_view pattern, std::string_view name) {
   std::size_t p = 0, n = 0;
   // Where to go on when the characters after the last star do not fit: that star takes one more.
