@@ -93,8 +93,8 @@ inline constexpr int member_count<A> = detail::count_members<std::remove_cv_t<A>
 template <class A, class F>
 constexpr decltype(auto) visit_members(A& aggregate, F&& f) {
   constexpr int count = member_count<A>;
-  static_assert(count >= 0, "shardwise::for_each_member: [M2] an aggregate without base classes and references; "
-                            "make the members public, remove constructors and bases");
+  static_assert(count >= 0,
+                "shardwise::for_each_member: [M2] an aggregate of values; remove bases, constructors, references");
   static_assert(count <= max_members,
                 "shardwise::for_each_member: [M1] at most 32 members a module; group some into a child module");
   // clang-format off
