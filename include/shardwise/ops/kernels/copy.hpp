@@ -72,9 +72,7 @@ void strided_copy(int rank, const std::int64_t* extents, const T* src, const std
   std::int64_t index[max_rank] = {};
   for (;;) {
     switch (row) {
-      case Row::run:
-        std::memcpy(static_cast<void*>(dst), src, static_cast<std::size_t>(inner.size) * sizeof(T));
-        break;
+      case Row::run: std::memcpy(static_cast<void*>(dst), src, static_cast<std::size_t>(inner.size) * sizeof(T)); break;
       case Row::transpose: transpose_copy(other, inner, src, dst); break;
       case Row::strided:
         for (std::int64_t i = 0; i < inner.size; ++i) dst[i * inner.to] = src[i * inner.from];

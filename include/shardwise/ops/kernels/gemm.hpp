@@ -90,8 +90,8 @@ void gemm_tile(std::int64_t columns, std::int64_t k, const T* a, std::int64_t ro
 
 // Each element is summed over k in ascending order, in runs of 128 that do not depend on m and n.
 template <class T>
-void gemm_tiled(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a, const T* b, T* c,
-                bool accumulate) {
+void gemm_tiled(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a, const T* b,
+                T* c, bool accumulate) {
   constexpr int width = GemmLanes<T>::width;
   constexpr std::int64_t run = 128;
   T panel[run * width];
@@ -121,9 +121,11 @@ void gemm_tiled(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std:
       const T* left = a + p * k_stride;
       std::int64_t i = 0;
       for (; i + 4 <= m; i += 4)
-        gemm_tile<4>(columns, depth, left + i * row_stride, row_stride, k_stride, source, stride, c + i * n + j, n, add);
+        gemm_tile<4>(columns, depth, left + i * row_stride, row_stride, k_stride, source, stride, c + i * n + j, n,
+                     add);
       for (; i < m; ++i)
-        gemm_tile<1>(columns, depth, left + i * row_stride, row_stride, k_stride, source, stride, c + i * n + j, n, add);
+        gemm_tile<1>(columns, depth, left + i * row_stride, row_stride, k_stride, source, stride, c + i * n + j, n,
+                     add);
     }
   }
 }

@@ -77,8 +77,7 @@ template <class T>
 void dropout_backward(const T* dy, const std::uint8_t* mask, double p, T* dx, std::int64_t n) {
   using A = Accumulator<T>;
   const A factor = static_cast<A>(p < 1 ? 1 / (1 - p) : 0);
-  for (std::int64_t i = 0; i < n; ++i)
-    dx[i] = mask[i] != 0 ? static_cast<T>(static_cast<A>(dy[i]) * factor) : T(0);
+  for (std::int64_t i = 0; i < n; ++i) dx[i] = mask[i] != 0 ? static_cast<T>(static_cast<A>(dy[i]) * factor) : T(0);
 }
 
 }  // namespace shardwise::detail::kernels

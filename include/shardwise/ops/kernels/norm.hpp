@@ -29,10 +29,12 @@ void layer_norm(const T* x, const T* weight, const T* bias, double eps, std::int
   using A = Accumulator<T>;
   for (std::int64_t r = 0; r < rows; ++r, x += width, y += width) {
     const A m = sum_over<A>(width, [x](std::int64_t i) { return static_cast<A>(x[i]); }) / static_cast<A>(width);
-    const A variance = sum_over<A>(width, [x, m](std::int64_t i) {
-      const A d = static_cast<A>(x[i]) - m;
-      return d * d;
-    }) / static_cast<A>(width);
+    const A variance = sum_over<A>(width,
+                                   [x, m](std::int64_t i) {
+                                     const A d = static_cast<A>(x[i]) - m;
+                                     return d * d;
+                                   }) /
+                       static_cast<A>(width);
     const A s = A(1) / std::sqrt(variance + static_cast<A>(eps));
     mean[r] = m;
     rstd[r] = s;
@@ -51,10 +53,12 @@ void rms_norm(const T* x, const T* weight, double eps, std::int64_t rows, std::i
               Accumulator<T>* rstd) {
   using A = Accumulator<T>;
   for (std::int64_t r = 0; r < rows; ++r, x += width, y += width) {
-    const A square = sum_over<A>(width, [x](std::int64_t i) {
-      const A v = static_cast<A>(x[i]);
-      return v * v;
-    }) / static_cast<A>(width);
+    const A square = sum_over<A>(width,
+                                 [x](std::int64_t i) {
+                                   const A v = static_cast<A>(x[i]);
+                                   return v * v;
+                                 }) /
+                     static_cast<A>(width);
     const A s = A(1) / std::sqrt(square + static_cast<A>(eps));
     rstd[r] = s;
     for (std::int64_t i = 0; i < width; ++i) {

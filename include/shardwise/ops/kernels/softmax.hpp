@@ -84,8 +84,7 @@ void softmax_backward(const T* y, const T* dy, T* dx, std::int64_t outer, std::i
   using A = Accumulator<T>;
   for_each_row(outer, n, inner, [&](std::int64_t at) {
     A dot = 0;
-    for (std::int64_t j = 0; j < n; ++j)
-      dot += static_cast<A>(dy[at + j * inner]) * static_cast<A>(y[at + j * inner]);
+    for (std::int64_t j = 0; j < n; ++j) dot += static_cast<A>(dy[at + j * inner]) * static_cast<A>(y[at + j * inner]);
     for (std::int64_t j = 0; j < n; ++j) {
       const std::int64_t k = at + j * inner;
       dx[k] = static_cast<T>(static_cast<A>(y[k]) * (static_cast<A>(dy[k]) - dot));
