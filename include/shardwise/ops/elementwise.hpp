@@ -1,0 +1,314 @@
+// Elementwise operators: arithmetic with scalars and broadcasting, activations, exp and friends; each with its
+// placement rule and its gradient. Never communicates. Layer: ops.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include <shardwise/ops/kernels/binary.hpp>
+#include <shardwise/ops/kernels/unary.hpp>
+#include <shardwise/ops/rules.hpp>
+
+namespace shardwise {
+
+namespace detail {
+
+// x and y are kept, whichever the derivative reads.
+template <class T>
+struct UnaryNode final : Node {
+  UnaryNode(kernels::Unary f, Buffer in, Buffer out, std::int64_t n)
+      : Node("unary"), function(f), x(std::move(in)), y(std::move(out)), count(n) {}
+  void backward(GradSlot& out) override {
+    Buffer dx(static_cast<std::size_t>(count) * sizeof(T));
+    kernels::unary_backward(function, x.as<const T>(), y.as<const T>(), out.grad.as<const T>(), dx.as<T>(), count);
+    accumulate(*inputs[0], std::move(dx), out.pending);
+  }
+  kernels::Unary function;
+  Buffer x;
+  Buffer y;
+  std::int64_t count;
+};
+
+template <class T, std::size_t R, class L>
+BasicTensor<T, R, L> unary(kernels::Unary function, const BasicTensor<T, R, L>& x) {
+  auto y = make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
+  kernels::unary(function, x.data(), y.data(), y.size());
+  if constexpr (FieldElement<T>)
+    if (wants_grad(x)) {
+      auto node = std::make_shared<UnaryNode<T>>(function, x.impl()->buffer, y.impl()->buffer, y.size());
+      node->inputs.push_back(x.impl()->slot);
+      record(y, std::move(node));
+    }
+  return y;
+}
+
+template <class L>
+inline constexpr bool holds_values = rule_for_each_axis(layout_traits<L>::placements, value_rule).ok;
+template <class L>
+inline constexpr bool holds_linear_terms = rule_for_each_axis(layout_traits<L>::placements, linear_rule).ok;
+
+template <class T>
+struct BinaryNode final : Node {
+  BinaryNode(kernels::Binary o, Buffer left, Buffer right, const Extents& left_shape, const Extents& right_shape,
+             const Extents& result_shape, PendingRule left_pending, PendingRule right_pending)
+      : Node("arithmetic"), op(o), a(std::move(left)), b(std::move(right)), sa(left_shape), sb(right_shape),
+        so(result_shape), pa(left_pending), pb(right_pending) {}
+
+  void backward(GradSlot& out) override {
+    const bool additive = op == kernels::Binary::add || op == kernels::Binary::sub;
+    GradSlot* left = inputs[0].get();
+    GradSlot* right = inputs[1].get();
+    // Where the gradient passes as it is, it is shared and copied by whoever writes first.
+    const bool left_shares = left != nullptr && additive && sa == so;
+    const bool right_shares = right != nullptr && op == kernels::Binary::add && sb == so;
+    Buffer da = left_shares || left == nullptr ? Buffer() : buffer_for(sa);
+    Buffer db = right_shares || right == nullptr ? Buffer() : buffer_for(sb);
+    if (da || db)
+      kernels::binary_backward(op, sa, a.as<const T>(), sb, b.as<const T>(), so, out.grad.as<const T>(), da.as<T>(), db.as<T>());
+    if (left != nullptr) accumulate(*left, left_shares ? out.grad : std::move(da), pa(out.pending));
+    if (right != nullptr) accumulate(*right, right_shares ? out.grad : std::move(db), pb(out.pending));
+  }
+
+  static Buffer buffer_for(const Extents& shape) { return Buffer(static_cast<std::size_t>(shape.elements()) * sizeof(T)); }
+
+  kernels::Binary op;
+  Buffer a;
+  Buffer b;
+  Extents sa;
+  Extents sb;
+  Extents so;
+  PendingRule pa;
+  PendingRule pb;
+};
+
+// Sizes of a op b, trailing dimensions aligned, size 1 repeated. A sharded dimension is never repeated.
+template <std::size_t N>
+Extents broadcast_shape(const char* function, const Extents& a, const Extents& b, const PlacementList<N>& out) {
+  Extents shape = a.rank >= b.rank ? a : b;
+  for (int i = 1; i <= shape.rank; ++i) {
+    const std::int64_t na = i <= a.rank ? a[a.rank - i] : 1;
+    const std::int64_t nb = i <= b.rank ? b[b.rank - i] : 1;
+    bool sharded = false;
+    for (const PlacementValue& p : out) sharded = sharded || p.is_shard(shape.rank - i);
+    const bool both = i <= a.rank && i <= b.rank;
+    SHARDWISE_REQUIRE(na == nb || ((na == 1 || nb == 1) && !(sharded && both)),
+                      std::string(function) + ": shapes " + to_string(a) + " and " + to_string(b) +
+                          " do not fit: trailing dimensions are equal, or 1 where the dimension is not sharded",
+                      ShapeError);
+    shape[shape.rank - i] = na == 1 ? nb : na;
+  }
+  return shape;
+}
+
+template <class A, class B, Arithmetic Kind>
+constexpr auto arithmetic_of() {
+  constexpr int rank = static_cast<int>(A::rank > B::rank ? A::rank : B::rank);
+  if constexpr (same_home<A, B>)
+    return rule_for_each_axis(A::placements, B::placements, [](PlacementValue p, PlacementValue q) {
+      return arithmetic_rule(Kind, p, q, rank - static_cast<int>(A::rank), rank - static_cast<int>(B::rank));
+    });
+  else
+    return Rule<A::placements.size()>{true, A::placements};
+}
+
+template <Arithmetic Kind, class T, std::size_t RA, class LA, std::size_t RB, class LB>
+auto binary(kernels::Binary op, const BasicTensor<T, RA, LA>& a, const BasicTensor<T, RB, LB>& b) {
+  using A = BasicTensor<T, RA, LA>;
+  using B = BasicTensor<T, RB, LB>;
+  SHARDWISE_SAME_HOME("arithmetic", A, B);
+  constexpr auto rule = arithmetic_of<A, B, Kind>();
+  static_assert(rule.ok,
+                "shardwise::arithmetic: [O2] the placements of the operands do not fit; redistribute one of them (a replicated "
+                "operand of a pending sum: redistribute<Partial<>>(x), of a shard: redistribute<Shard<d>>(x); both are local)");
+  using Layout = typename layout_with<LA, rule>::type;
+  constexpr std::size_t R = RA > RB ? RA : RB;
+  using Y = BasicTensor<T, R, Layout>;
+  if constexpr (same_home<A, B> && rule.ok) {
+    require_same_mesh("shardwise::arithmetic", a, b);
+    const Extents global = broadcast_shape("shardwise::arithmetic", a.impl()->global, b.impl()->global, rule.out);
+    Y y = make_tensor<T, R, Layout>(global, a.mesh_state());
+    kernels::binary(op, a.impl()->local, a.data(), b.impl()->local, b.data(), y.impl()->local, y.data());
+    if constexpr (FieldElement<T>)
+      if (wants_grad(a) || wants_grad(b)) {
+        auto node = std::make_shared<BinaryNode<T>>(op, a.impl()->buffer, b.impl()->buffer, a.impl()->local, b.impl()->local,
+                                                    y.impl()->local, pending_rule(A::placements, rule.out),
+                                                    pending_rule(B::placements, rule.out));
+        node->inputs = {a.impl()->slot, b.impl()->slot};
+        record(y, std::move(node));
+      }
+    return y;
+  } else {
+    return Y();
+  }
+}
+
+// y = factor * x + constant, with the derivative `factor`; or s / x.
+template <class T>
+struct ScaleNode final : Node {
+  ScaleNode(T f, std::int64_t n) : Node("scale"), factor(f), count(n) {}
+  void backward(GradSlot& out) override {
+    if (factor == static_cast<T>(1.0f)) {
+      accumulate(*inputs[0], std::move(out.grad), out.pending);
+      return;
+    }
+    Buffer dx(static_cast<std::size_t>(count) * sizeof(T));
+    kernels::binary_scalar(kernels::Binary::mul, out.grad.as<const T>(), kernels::conjugate(factor), dx.as<T>(), count);
+    accumulate(*inputs[0], std::move(dx), out.pending);
+  }
+  T factor;
+  std::int64_t count;
+};
+
+template <class T, std::size_t R, class L>
+BasicTensor<T, R, L> with_scalar(kernels::Binary op, const BasicTensor<T, R, L>& x, T s, T derivative) {
+  auto y = make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
+  kernels::binary_scalar(op, x.data(), s, y.data(), y.size());
+  if constexpr (FieldElement<T>)
+    if (wants_grad(x)) {
+      auto node = std::make_shared<ScaleNode<T>>(derivative, y.size());
+      node->inputs.push_back(x.impl()->slot);
+      record(y, std::move(node));
+    }
+  return y;
+}
+
+template <class S, class T>
+inline constexpr bool is_scalar_for = std::is_arithmetic_v<S> || std::is_same_v<S, T>;
+
+template <class T, class S>
+T scalar_as(S s) {
+  return static_cast<T>(static_cast<std::conditional_t<std::is_arithmetic_v<S> && !std::is_integral_v<T>, std::conditional_t<std::is_same_v<T, double> || is_complex<T>, double, float>, S>>(s));
+}
+
+}  // namespace detail
+
+/// a + b, elementwise with trailing dimensions aligned. Placements per axis: equal (two pending sums too), or a shard of a
+/// dimension that the other operand does not have. PyTorch: `torch.add`.
+template <Element T, std::size_t RA, class LA, std::size_t RB, class LB>
+auto operator+(const BasicTensor<T, RA, LA>& a, const BasicTensor<T, RB, LB>& b) {
+  return detail::binary<detail::Arithmetic::add>(detail::kernels::Binary::add, a, b);
+}
+template <Element T, std::size_t RA, class LA, std::size_t RB, class LB>
+auto operator-(const BasicTensor<T, RA, LA>& a, const BasicTensor<T, RB, LB>& b) {
+  return detail::binary<detail::Arithmetic::add>(detail::kernels::Binary::sub, a, b);
+}
+/// a * b; one operand may be a pending sum and the other replicated: the result is pending.
+template <Element T, std::size_t RA, class LA, std::size_t RB, class LB>
+auto operator*(const BasicTensor<T, RA, LA>& a, const BasicTensor<T, RB, LB>& b) {
+  return detail::binary<detail::Arithmetic::multiply>(detail::kernels::Binary::mul, a, b);
+}
+/// a / b; a may be a pending sum where b is replicated.
+template <FieldElement T, std::size_t RA, class LA, std::size_t RB, class LB>
+auto operator/(const BasicTensor<T, RA, LA>& a, const BasicTensor<T, RB, LB>& b) {
+  return detail::binary<detail::Arithmetic::divide>(detail::kernels::Binary::div, a, b);
+}
+
+/// Arithmetic with a scalar. A pending sum may be scaled; adding to one would add once a rank.
+template <Element T, std::size_t R, class L, class S>
+  requires(detail::is_scalar_for<S, T>)
+BasicTensor<T, R, L> operator+(const BasicTensor<T, R, L>& x, S s) {
+  static_assert(detail::holds_values<L>,
+                "shardwise::arithmetic: [O3] a scalar added to a pending reduction would count once a rank; redistribute<Replicate>(x) first");
+  return detail::with_scalar(detail::kernels::Binary::add, x, detail::scalar_as<T>(s), static_cast<T>(1));
+}
+template <Element T, std::size_t R, class L, class S>
+  requires(detail::is_scalar_for<S, T>)
+BasicTensor<T, R, L> operator+(S s, const BasicTensor<T, R, L>& x) {
+  return x + s;
+}
+template <Element T, std::size_t R, class L, class S>
+  requires(detail::is_scalar_for<S, T>)
+BasicTensor<T, R, L> operator-(const BasicTensor<T, R, L>& x, S s) {
+  static_assert(detail::holds_values<L>,
+                "shardwise::arithmetic: [O3] a scalar added to a pending reduction would count once a rank; redistribute<Replicate>(x) first");
+  return detail::with_scalar(detail::kernels::Binary::sub, x, detail::scalar_as<T>(s), static_cast<T>(1));
+}
+template <Element T, std::size_t R, class L, class S>
+  requires(detail::is_scalar_for<S, T>)
+BasicTensor<T, R, L> operator*(const BasicTensor<T, R, L>& x, S s) {
+  static_assert(detail::holds_linear_terms<L>,
+                "shardwise::arithmetic: [O4] only a pending sum or average can be scaled; redistribute<Replicate>(x) first");
+  return detail::with_scalar(detail::kernels::Binary::mul, x, detail::scalar_as<T>(s), detail::scalar_as<T>(s));
+}
+template <Element T, std::size_t R, class L, class S>
+  requires(detail::is_scalar_for<S, T>)
+BasicTensor<T, R, L> operator*(S s, const BasicTensor<T, R, L>& x) {
+  return x * s;
+}
+template <FieldElement T, std::size_t R, class L, class S>
+  requires(detail::is_scalar_for<S, T>)
+BasicTensor<T, R, L> operator/(const BasicTensor<T, R, L>& x, S s) {
+  static_assert(detail::holds_linear_terms<L>,
+                "shardwise::arithmetic: [O4] only a pending sum or average can be scaled; redistribute<Replicate>(x) first");
+  const T d = detail::scalar_as<T>(s);
+  return detail::with_scalar(detail::kernels::Binary::div, x, d, static_cast<T>(static_cast<T>(1) / d));
+}
+/// -x, also of a pending sum.
+template <Element T, std::size_t R, class L>
+BasicTensor<T, R, L> operator-(const BasicTensor<T, R, L>& x) {
+  static_assert(detail::holds_linear_terms<L>,
+                "shardwise::arithmetic: [O4] only a pending sum or average can be scaled; redistribute<Replicate>(x) first");
+  return detail::with_scalar(detail::kernels::Binary::mul, x, static_cast<T>(-1), static_cast<T>(-1));
+}
+template <Element T, std::size_t R, class L, class S>
+  requires(detail::is_scalar_for<S, T>)
+BasicTensor<T, R, L> operator-(S s, const BasicTensor<T, R, L>& x) {
+  return -x + s;
+}
+/// s / x.
+template <FieldElement T, std::size_t R, class L, class S>
+  requires(detail::is_scalar_for<S, T>)
+auto operator/(S s, const BasicTensor<T, R, L>& x) {
+  static_assert(detail::holds_values<L>,
+                "shardwise::arithmetic: [O2] a pending reduction cannot divide; redistribute<Replicate>(x) first");
+  auto numerator = detail::make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
+  const T value = detail::scalar_as<T>(s);
+  for (std::int64_t i = 0; i < numerator.size(); ++i) numerator.data()[i] = value;
+  return numerator / x;
+}
+
+// Each function of one tensor: the same sentence of placements, one kernel.
+#define SHARDWISE_UNARY(name, kernel)                                                                                  \
+  template <RealElement T, std::size_t R, class L>                                                                     \
+  BasicTensor<T, R, L> name(const BasicTensor<T, R, L>& x) {                                                           \
+    static_assert(detail::holds_values<L>, "shardwise::" #name ": [O5] " #name                                         \
+                                           " of a pending reduction is not the reduction of " #name                    \
+                                           "; redistribute<Replicate>(x) or redistribute<Shard<d>>(x) first");         \
+    if constexpr (detail::holds_values<L>)                                                                             \
+      return detail::unary(detail::kernels::Unary::kernel, x);                                                         \
+    else                                                                                                               \
+      return x;                                                                                                        \
+  }
+
+/// max(x, 0). Values, not pending reductions; the placement stays. PyTorch: `torch.relu`.
+SHARDWISE_UNARY(relu, relu)
+/// x * sigmoid(x). PyTorch: `torch.nn.functional.silu`.
+SHARDWISE_UNARY(silu, silu)
+/// 1 / (1 + exp(-x)).
+SHARDWISE_UNARY(sigmoid, sigmoid)
+SHARDWISE_UNARY(tanh, tanh)
+SHARDWISE_UNARY(exp, exp)
+SHARDWISE_UNARY(log, log)
+SHARDWISE_UNARY(sqrt, sqrt)
+
+namespace detail {
+SHARDWISE_UNARY(gelu_exact, gelu)
+SHARDWISE_UNARY(gelu_by_tanh, gelu_tanh)
+}  // namespace detail
+#undef SHARDWISE_UNARY
+
+/// How gelu is computed. PyTorch: `approximate="none"` or `"tanh"`.
+enum class Approximate { none, tanh };
+struct GeluOptions {
+  Approximate approximate = Approximate::none;
+};
+
+/// x/2 (1 + erf(x / sqrt 2)), or its tanh approximation. PyTorch: `torch.nn.functional.gelu`.
+template <RealElement T, std::size_t R, class L>
+BasicTensor<T, R, L> gelu(const BasicTensor<T, R, L>& x, const GeluOptions& options = {}) {
+  return options.approximate == Approximate::tanh ? detail::gelu_by_tanh(x) : detail::gelu_exact(x);
+}
+
+}  // namespace shardwise
