@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -16,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardwise/backends/thread/arguments.hpp>
 #include <shardwise/backends/thread/group.hpp>
 #include <shardwise/backends/thread/message.hpp>
 #include <shardwise/base/dtype.hpp>
@@ -27,40 +27,6 @@
 #include <shardwise/comm/trace.hpp>
 
 namespace shardwise {
-
-namespace detail {
-
-// SHARDWISE_TIMEOUT_MS, or five minutes.
-inline std::chrono::milliseconds default_deadline() {
-  static const std::chrono::milliseconds deadline = [] {
-    const char* text = std::getenv("SHARDWISE_TIMEOUT_MS");
-    if (text == nullptr || *text == '\0') return std::chrono::milliseconds(std::chrono::minutes(5));
-    char* end = nullptr;
-    const long long value = std::strtoll(text, &end, 10);
-    SHARDWISE_REQUIRE(*end == '\0' && value > 0, "shardwise: SHARDWISE_TIMEOUT_MS must be a positive number of "
-                                                 "milliseconds, not '" +
-                                                     std::string(text) + "'");
-    return std::chrono::milliseconds(value);
-  }();
-  return deadline;
-}
-
-inline std::uint64_t fingerprint(std::span<const std::int64_t> counts) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const std::int64_t n : counts) {
-    hash = (hash ^ static_cast<std::uint64_t>(n)) * 0x100000001b3u;
-    hash ^= hash >> 29;
-  }
-  return hash;
-}
-
-inline std::int64_t sum_of(std::span<const std::int64_t> counts, std::size_t first, std::size_t last) {
-  std::int64_t n = 0;
-  for (std::size_t i = first; i < last; ++i) n += counts[i];
-  return n;
-}
-
-}  // namespace detail
 
 /// One rank of a group of threads. A handle: cheap to copy; one thread at a time may use it.
 ///
@@ -147,13 +113,13 @@ class ThreadCommunicator {
   void all_gather_v(std::span<const std::type_identity_t<T>> in, std::span<T> out,
                     std::span<const std::int64_t> counts) const {
     require_counts("all_gather_v", counts);
-    const std::int64_t mine = counts[index(rank())], total = sum(counts, size());
+    const std::int64_t mine = counts[index(rank())], total = detail::sum_before(counts, size());
     require(count(in) == mine, "all_gather_v", "the input", count(in), mine);
     require(count(out) == total, "all_gather_v", "the output", count(out), total);
     CallInfo call = call_info<T>(Collective::all_gather, total, total - mine);
     call.layout = detail::fingerprint(counts);
     gather(
-        call, in, out, [&](int r) { return std::pair{sum(counts, r), counts[index(r)]}; },
+        call, in, out, [&](int r) { return std::pair{detail::sum_before(counts, r), counts[index(r)]}; },
         *std::max_element(counts.begin(), counts.end()));
   }
 
@@ -170,12 +136,12 @@ class ThreadCommunicator {
   void reduce_scatter_v(std::span<const std::type_identity_t<T>> in, std::span<T> out,
                         std::span<const std::int64_t> counts, ReduceOp op) const {
     require_counts("reduce_scatter_v", counts);
-    const std::int64_t mine = counts[index(rank())], total = sum(counts, size());
+    const std::int64_t mine = counts[index(rank())], total = detail::sum_before(counts, size());
     require(count(in) == total, "reduce_scatter_v", "the input", count(in), total);
     require(count(out) == mine, "reduce_scatter_v", "the output", count(out), mine);
     CallInfo call = call_info<T>(Collective::reduce_scatter, total, (size() - 1) * mine);
     call.layout = detail::fingerprint(counts);
-    reduce_part(call, in, out, sum(counts, rank()), op);
+    reduce_part(call, in, out, detail::sum_before(counts, rank()), op);
   }
 
   /// Needs: out.size() == in.size(); `in` may be `out`. Gives: the reduction, everywhere. Moves: 2 (size - 1) / size * in.
@@ -213,8 +179,10 @@ class ThreadCommunicator {
                     std::span<T> out, std::span<const std::int64_t> recv_counts) const {
     require_counts("all_to_all_v", send_counts);
     require_counts("all_to_all_v", recv_counts);
-    require(count(in) == sum(send_counts, size()), "all_to_all_v", "the input", count(in), sum(send_counts, size()));
-    require(count(out) == sum(recv_counts, size()), "all_to_all_v", "the output", count(out), sum(recv_counts, size()));
+    require(count(in) == detail::sum_before(send_counts, size()), "all_to_all_v", "the input", count(in),
+            detail::sum_before(send_counts, size()));
+    require(count(out) == detail::sum_before(recv_counts, size()), "all_to_all_v", "the output", count(out),
+            detail::sum_before(recv_counts, size()));
     CallInfo call = call_info<T>(Collective::all_to_all, 0, count(out) - recv_counts[index(rank())]);
     call.shape = {};  // counts differ between ranks; they are compared below
     struct Offer {
@@ -237,7 +205,7 @@ class ThreadCommunicator {
       T* at = out.data();
       for (int r = 0; r < peers.size; ++r) {
         const Offer& o = of(r);
-        copy(at, o.data + sum({o.sends, index(peers.size)}, rank()), o.sends[rank()]);
+        copy(at, o.data + detail::sum_before({o.sends, index(peers.size)}, rank()), o.sends[rank()]);
         at += o.sends[rank()];
       }
     });
@@ -281,12 +249,12 @@ class ThreadCommunicator {
                  int root) const {
     require_rank("scatter_v", root);
     require_counts("scatter_v", counts);
-    const std::int64_t total = sum(counts, size()), mine = counts[index(rank())];
+    const std::int64_t total = detail::sum_before(counts, size()), mine = counts[index(rank())];
     if (rank() == root) require(count(in) == total, "scatter_v", "the input", count(in), total);
     require(count(out) == mine, "scatter_v", "the output", count(out), mine);
     CallInfo call = call_info<T>(Collective::scatter, total, rank() == root ? 0 : mine);
     call.layout = detail::fingerprint(counts);
-    scatter_part(call, in, total, out, sum(counts, rank()), root);
+    scatter_part(call, in, total, out, detail::sum_before(counts, rank()), root);
   }
 
   /// Returns when `dest` has received. Ranks: this one, and `dest` with recv of the same type and size.
@@ -332,8 +300,10 @@ class ThreadCommunicator {
     std::vector<int> members;
     for (int r = 0; r < size(); ++r)
       if (color >= 0 && choices[index(r)].color == color) members.push_back(r);
-    std::stable_sort(members.begin(), members.end(),
-                     [&](int a, int b) { return choices[index(a)].key < choices[index(b)].key; });
+    std::sort(members.begin(), members.end(), [&](int a, int b) {
+      const int key_a = choices[index(a)].key, key_b = choices[index(b)].key;
+      return key_a != key_b ? key_a < key_b : a < b;
+    });
     // The first member makes the group, the others copy its handle.
     std::shared_ptr<detail::ThreadGroup> made, shared;
     if (!members.empty() && members[0] == rank()) {
@@ -371,10 +341,6 @@ class ThreadCommunicator {
   static std::int64_t count(std::span<T> s) {
     return static_cast<std::int64_t>(s.size());
   }
-  // The elements before those of `rank`.
-  static std::int64_t sum(std::span<const std::int64_t> counts, int rank) {
-    return detail::sum_of(counts, 0, index(rank));
-  }
   template <class T>
   static void copy(T* to, const T* from, std::int64_t n) {
     if (n > 0 && to != from) std::memcpy(static_cast<void*>(to), from, static_cast<std::size_t>(n) * sizeof(T));
@@ -395,31 +361,20 @@ class ThreadCommunicator {
       detail::trace(call.collective, call.dtype, me_.axis.view(), call.bytes);
   }
 
+  // The checks of arguments: on the caller, before the call.
   void require(bool fits, const char* function, const char* what, std::int64_t has, std::int64_t needs) const {
-    SHARDWISE_REQUIRE(fits,
-                      std::string("shardwise::") + function + ": " + what + " has " + std::to_string(has) +
-                          " elements, needed are " + std::to_string(needs) + " (" + std::to_string(size()) + " ranks)",
-                      ShapeError);
+    if (!fits) [[unlikely]]
+      detail::fail_size(function, what, has, needs, size());
   }
   void require_counts(const char* function, std::span<const std::int64_t> counts) const {
-    require(count(counts) == size(), function, "a list of counts", count(counts), size());
-    for (const std::int64_t n : counts)
-      SHARDWISE_REQUIRE(n >= 0, std::string("shardwise::") + function + ": a count of " + std::to_string(n),
-                        ShapeError);
+    detail::require_counts(function, counts, size());
   }
-  void require_rank(const char* function, int r) const {
-    SHARDWISE_REQUIRE(r >= 0 && r < size(), std::string("shardwise::") + function + ": no rank " + std::to_string(r) +
-                                                " among " + std::to_string(size()));
-  }
-  void require_peer(const char* function, int r) const {
-    require_rank(function, r);
-    SHARDWISE_REQUIRE(r != rank(), std::string("shardwise::") + function + ": rank " + std::to_string(r) +
-                                       " cannot be its own peer");
-  }
+  void require_rank(const char* function, int r) const { detail::require_rank(function, r, size()); }
+  void require_peer(const char* function, int r) const { detail::require_peer(function, r, rank(), size()); }
   template <class T>
   static void require_reducible(const char* function, ReduceOp op) {
-    SHARDWISE_REQUIRE(reducible<T>(op), std::string("shardwise::") + function +
-                                            ": complex numbers have no order, so no " + to_string(op));
+    if (!reducible<T>(op)) [[unlikely]]
+      detail::fail_unordered(function, op);
   }
 
   // place(r): where the part of rank r stands in the output, and its length. `longest`: the longest part.

@@ -28,8 +28,12 @@ struct ThreadCaller {
   std::chrono::milliseconds deadline;
 };
 
+inline std::string call_text(const CallInfo& call) {
+  return call.collective == Collective::split ? "split" : describe(call);  // a split has no elements
+}
+
 inline std::string operation_text(const CallInfo& call, const Name& axis) {
-  std::string text = describe(call);
+  std::string text = call_text(call);
   if (!axis.empty()) text += " on axis '" + std::string(axis.view()) + "'";
   return text;
 }
@@ -190,7 +194,7 @@ class ThreadGroup : public ThreadGate {
             world_rank(me.rank)};
   }
   Failure mismatch(const ThreadCaller& me, int a, const CallInfo& call_a, int b, const CallInfo& call_b) const {
-    const std::string text_a = describe(call_a), text_b = describe(call_b);
+    const std::string text_a = call_text(call_a), text_b = call_text(call_b);
     std::string text = "shardwise: ranks call different operations";
     if (!me.axis.empty()) text += " on axis '" + std::string(me.axis.view()) + "'";
     text += ": " + rank_text(a) + " calls " + text_a + ", " + rank_text(b) + " calls " + text_b;
