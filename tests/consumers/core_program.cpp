@@ -1,17 +1,24 @@
 // What a user of the core writes: no third party is in reach here.
-#if __has_include(<shardwise/core.hpp>)
 #include <shardwise/core.hpp>
-#else
-#include <shardwise/base/dtype.hpp>
-#include <shardwise/base/name.hpp>
-#endif
 
+#include <cstdint>
 #include <cstdio>
-#include <string_view>
+
+using namespace shardwise;
 
 int main() {
-  const shardwise::Name axis = "tp";
-  const bool good = axis.view() == "tp" && shardwise::size_of(shardwise::dtype_of<float>) == 4;
+  bool good = true;
+  run_ranks(3, [&](ThreadCommunicator world) {
+    auto mesh = init_device_mesh<"tp">(world, {3});
+    Tensor<float, 2> whole({5, 4});
+    for (std::int64_t i = 0; i < whole.size(); ++i) whole.data()[i] = static_cast<float>(i);
+    const auto rows = distribute_tensor<Shard<0>>(whole, mesh);
+    const auto columns = redistribute<Shard<1>>(rows);
+    const auto back = redistribute<Replicate>(columns).to_local();
+    bool same = rows.local_shape()[0] == (world.rank() < 2 ? 2 : 1);
+    for (std::int64_t i = 0; i < whole.size(); ++i) same = same && back.data()[i] == static_cast<float>(i);
+    if (world.rank() == 0) good = same;
+  });
   std::puts(good ? "core program: good" : "core program: bad");
   return good ? 0 : 1;
 }
