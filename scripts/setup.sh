@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that what the named tasks need is installed: setup.sh [build] [demo] [ci] (default: build).
+# Makes sure that what the named tasks need is installed: setup.sh [build] [test] [demo] [ci] (default: build).
 # Says what is missing and why. Installs Debian packages as root or with a password-free sudo; without those rights
 # it prints the names and stops with status 1. Changes nothing where nothing is missing.
 set -euo pipefail
@@ -41,8 +41,10 @@ for task in "${@:-build}"; do
       need g++ "a C++20 compiler: g++ 12 or newer" have_compiler
       need cmake "the build: CMake 3.24 or newer" have_cmake
       need ninja-build "the build" command -v ninja
-      need python3 "tests that are scripts, and counting results" command -v python3
       need libeigen3-dev "matrix products" have_header Eigen/Core
+      ;;
+    test)
+      need python3 "tests that are scripts, and counting results" command -v python3
       need doctest-dev "the tests" have_header doctest/doctest.h
       need pkg-config "the test of the pkg-config files" command -v pkg-config
       need meson "the test of the Meson build" command -v meson
@@ -58,7 +60,7 @@ for task in "${@:-build}"; do
       need clang-format-19 "the format check" command -v clang-format-19
       ;;
     *)
-      printf "setup: unknown task '%s' (known: build demo ci)\n" "$task" >&2
+      printf "setup: unknown task '%s' (known: build test demo ci)\n" "$task" >&2
       exit 2
       ;;
   esac

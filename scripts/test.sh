@@ -6,9 +6,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 preset=${1:-dev}
 
 if [ "$preset" = dev ]; then
-  scripts/setup.sh build
+  scripts/setup.sh build test
 else
-  scripts/setup.sh build ci
+  scripts/setup.sh build test ci
 fi
 options=()
 if command -v ccache >/dev/null; then
