@@ -10,6 +10,7 @@
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
 #include <shardwise/base/extents.hpp>
+#include <shardwise/ops/kernels/loop.hpp>
 #include <shardwise/ops/kernels/reduce.hpp>
 
 namespace shardwise::detail::kernels {
@@ -75,12 +76,12 @@ void binary_row(const T* a, bool a_repeats, const T* b, bool b_repeats, T* out, 
   if (b_repeats) {
     const A value = static_cast<A>(*b);
     if (a_repeats) return fill(out, static_cast<T>(f(static_cast<A>(*a), value)), n);
-    for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(f(static_cast<A>(a[i]), value));
+    map(a, out, n, [f, value](A v) { return f(v, value); });
   } else if (a_repeats) {
     const A value = static_cast<A>(*a);
-    for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(f(value, static_cast<A>(b[i])));
+    map(b, out, n, [f, value](A v) { return f(value, v); });
   } else {
-    for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(f(static_cast<A>(a[i]), static_cast<A>(b[i])));
+    zip(a, b, out, n, f);
   }
 }
 
@@ -157,6 +158,7 @@ void reduce_to(const Extents& sout, const T* g, const Extents& sa, T* out) {
   int left = 0;
   for (int i = 0; i < runs; ++i) left += repeated[i] ? 1 : 0;
   if (left == 0) {
+    if (sout.elements() == 0) return;
     std::memcpy(static_cast<void*>(out), g, static_cast<std::size_t>(sout.elements()) * sizeof(T));
     return;
   }
@@ -221,7 +223,7 @@ void binary_backward(Binary op, const Extents& sa, const T* a, const Extents& sb
   }
   const std::int64_t count = sb.elements();
   if (op == Binary::sub) {
-    for (std::int64_t i = 0; i < count; ++i) db[i] = static_cast<T>(-static_cast<A>(db[i]));
+    map(db, db, count, [](A v) { return -v; });
   } else if (op == Binary::div) {  // -a / b^2, and b is constant over what was summed
     for (std::int64_t i = 0; i < count; ++i) {
       const A v = conjugate(static_cast<A>(b[i]));

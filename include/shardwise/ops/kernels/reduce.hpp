@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include <shardwise/base/dtype.hpp>
+#include <shardwise/ops/kernels/loop.hpp>
 
 namespace shardwise::detail::kernels {
 
@@ -23,7 +24,8 @@ A sum_run(const T* x, std::int64_t n) {
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes)
     for (int j = 0; j < lanes; ++j) lane[j] += static_cast<A>(static_cast<S>(x[i + j]));
-  for (; i < n; ++i) lane[i % lanes] += static_cast<A>(static_cast<S>(x[i]));
+  const int rest = static_cast<int>(n - i);
+  for (int j = 0; j < rest; ++j) lane[j] += static_cast<A>(static_cast<S>(x[i + j]));
   return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
@@ -43,20 +45,18 @@ T sum_all(const T* x, std::int64_t n) {
 /// y[i] = x[i] * factor. y may be x.
 template <class T>
 void scale(const T* x, Accumulator<T> factor, T* y, std::int64_t n) {
-  using A = Accumulator<T>;
-  for (std::int64_t i = 0; i < n; ++i) y[i] = static_cast<T>(static_cast<A>(x[i]) * factor);
+  map(x, y, n, [factor](Accumulator<T> v) { return v * factor; });
 }
 
 template <class T>
 void fill(T* y, T value, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) y[i] = value;
+  each(y, n, [value](std::int64_t) { return value; });
 }
 
 /// y += x.
 template <class T>
 void add_to(T* y, const T* x, std::int64_t n) {
-  using A = Accumulator<T>;
-  for (std::int64_t i = 0; i < n; ++i) y[i] = static_cast<T>(static_cast<A>(y[i]) + static_cast<A>(x[i]));
+  zip(y, x, y, n, [](Accumulator<T> a, Accumulator<T> b) { return a + b; });
 }
 
 /// Sums over the middle dimension: x (outer, n, inner) -> y (outer, inner).
@@ -64,6 +64,7 @@ template <class T>
 void sum_dim(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64_t inner) {
   using S = SumAccumulator<T>;
   using A = Accumulator<T>;
+  if (n == 0) return fill(y, T(0), outer * inner);
   if (inner == 1) {
     for (std::int64_t o = 0; o < outer; ++o) y[o] = sum_all(x + o * n, n);
     return;
@@ -85,13 +86,13 @@ void sum_dim(const T* x, T* y, std::int64_t outer, std::int64_t n, std::int64_t 
 /// Backward of sum_dim and, with factor 1/n, of a mean: dx (outer, n, inner) = factor * dy (outer, inner).
 template <class T>
 void spread_dim(const T* dy, T* dx, std::int64_t outer, std::int64_t n, std::int64_t inner, Accumulator<T> factor) {
+  if (n == 0 || inner == 0) return;
   if (inner == 1) {
     for (std::int64_t o = 0; o < outer; ++o)
       fill(dx + o * n, static_cast<T>(static_cast<Accumulator<T>>(dy[o]) * factor), n);
     return;
   }
   for (std::int64_t o = 0; o < outer; ++o, dx += n * inner, dy += inner) {
-    if (n == 0) continue;
     scale(dy, factor, dx, inner);
     for (std::int64_t j = 1; j < n; ++j)
       std::memcpy(static_cast<void*>(dx + j * inner), dx, static_cast<std::size_t>(inner) * sizeof(T));

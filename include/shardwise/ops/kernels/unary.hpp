@@ -6,24 +6,11 @@
 #include <cstdint>
 
 #include <shardwise/base/dtype.hpp>
+#include <shardwise/ops/kernels/loop.hpp>
 
 namespace shardwise::detail::kernels {
 
 enum class Unary : std::uint8_t { relu, gelu, gelu_tanh, silu, sigmoid, tanh, exp, log, sqrt, neg };
-
-/// y[i] = f(x[i]), computed in Accumulator<T>. x and y may be the same array.
-template <class T, class F>
-void map(const T* x, T* y, std::int64_t n, F f) {
-  using A = Accumulator<T>;
-  for (std::int64_t i = 0; i < n; ++i) y[i] = static_cast<T>(f(static_cast<A>(x[i])));
-}
-
-/// out[i] = f(a[i], b[i]), computed in Accumulator<T>. out may be a or b.
-template <class T, class F>
-void zip(const T* a, const T* b, T* out, std::int64_t n, F f) {
-  using A = Accumulator<T>;
-  for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(f(static_cast<A>(a[i]), static_cast<A>(b[i])));
-}
 
 template <class A>
 A sigmoid(A x) {
