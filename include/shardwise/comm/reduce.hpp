@@ -4,12 +4,12 @@
 
 #include <bit>
 #include <cstdint>
-#include <string>
 #include <type_traits>
 
 #include <shardwise/base/collective.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/comm/stream.hpp>
 
 namespace shardwise {
 
@@ -98,7 +98,7 @@ struct ReduceBlocks {
 
   // Inlined twice, once with n a constant.
   [[gnu::always_inline]] static inline void one_block(T* out, const T* const* terms, int count, std::int64_t at,
-                                                      std::int64_t n) {
+                                                      std::int64_t n, bool stream) {
     Value acc[block];
     int done = 0;
     switch (count) {
@@ -116,13 +116,20 @@ struct ReduceBlocks {
     if (done < count) pass<false, 1>(acc, terms + done, at, n);
     if constexpr (op == ReduceOp::avg)
       for (std::int64_t i = 0; i < n; ++i) acc[i] = A::divide(acc[i], count);
-    for (std::int64_t i = 0; i < n; ++i) out[at + i] = A::store(acc[i]);
+    if (!stream) {
+      for (std::int64_t i = 0; i < n; ++i) out[at + i] = A::store(acc[i]);
+      return;
+    }
+    T result[block];
+    for (std::int64_t i = 0; i < n; ++i) result[i] = A::store(acc[i]);
+    stream_copy(out + at, result, static_cast<std::size_t>(n) * sizeof(T));
   }
 
-  static void run(T* out, const T* const* terms, int count, std::int64_t n) {
+  static void run(T* out, const T* const* terms, int count, std::int64_t n, bool stream) {
     std::int64_t at = 0;
-    for (; n - at >= block; at += block) one_block(out, terms, count, at, block);
-    if (at < n) one_block(out, terms, count, at, n - at);
+    for (; n - at >= block; at += block) one_block(out, terms, count, at, block, stream);
+    if (at < n) one_block(out, terms, count, at, n - at, false);
+    if (stream) stream_fence();
   }
 };
 
@@ -137,19 +144,24 @@ constexpr bool reducible(ReduceOp op) {
 /// out[i] = terms[0][i] op terms[1][i] op ... op terms[count - 1][i], in this order, for i < n. 16-bit types are
 /// accumulated in float; an average divides at the end. `out` may be one of the terms; count >= 1.
 template <Element T>
-void reduce_terms(T* out, const T* const* terms, int count, std::int64_t n, ReduceOp op) {
+void reduce_terms(T* out, const T* const* terms, int count, std::int64_t n, ReduceOp op, bool stream) {
   switch (op) {
-    case ReduceOp::sum: return detail::ReduceBlocks<T, ReduceOp::sum>::run(out, terms, count, n);
-    case ReduceOp::avg: return detail::ReduceBlocks<T, ReduceOp::avg>::run(out, terms, count, n);
-    case ReduceOp::product: return detail::ReduceBlocks<T, ReduceOp::product>::run(out, terms, count, n);
+    case ReduceOp::sum: return detail::ReduceBlocks<T, ReduceOp::sum>::run(out, terms, count, n, stream);
+    case ReduceOp::avg: return detail::ReduceBlocks<T, ReduceOp::avg>::run(out, terms, count, n, stream);
+    case ReduceOp::product: return detail::ReduceBlocks<T, ReduceOp::product>::run(out, terms, count, n, stream);
     case ReduceOp::max:
-      if constexpr (!is_complex<T>) return detail::ReduceBlocks<T, ReduceOp::max>::run(out, terms, count, n);
+      if constexpr (!is_complex<T>) return detail::ReduceBlocks<T, ReduceOp::max>::run(out, terms, count, n, stream);
       break;
     case ReduceOp::min:
-      if constexpr (!is_complex<T>) return detail::ReduceBlocks<T, ReduceOp::min>::run(out, terms, count, n);
+      if constexpr (!is_complex<T>) return detail::ReduceBlocks<T, ReduceOp::min>::run(out, terms, count, n, stream);
       break;
   }
-  detail::fail("shardwise::reduce_terms: complex numbers have no order, so no " + std::string(to_string(op)));
+  detail::fail("shardwise::reduce_terms: complex numbers have no maximum and no minimum");
+}
+
+template <Element T>
+void reduce_terms(T* out, const T* const* terms, int count, std::int64_t n, ReduceOp op) {
+  reduce_terms(out, terms, count, n, op, static_cast<std::size_t>(n) * sizeof(T) >= detail::streamed_bytes);
 }
 
 }  // namespace shardwise

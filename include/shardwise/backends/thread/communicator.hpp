@@ -24,6 +24,7 @@
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/communicator.hpp>
 #include <shardwise/comm/reduce.hpp>
+#include <shardwise/comm/stream.hpp>
 #include <shardwise/comm/trace.hpp>
 
 namespace shardwise {
@@ -163,12 +164,17 @@ class ThreadCommunicator {
       constexpr std::int64_t block = 8192 / static_cast<std::int64_t>(sizeof(T));
       const std::int64_t part = (n / size() + 64) / 64 * 64;  // whole cache lines
       const std::int64_t end = std::min(n, (rank() + 1) * part);
+      const bool stream = out.size_bytes() >= detail::streamed_bytes;
       alignas(64) T sum[static_cast<std::size_t>(block)];
       for (std::int64_t at = rank() * part; at < end; at += block) {
         const std::int64_t m = std::min(block, end - at);
         reduce_peers<T>(peers, sum, at, m, op);
-        for (int r = 0; r < peers.size; ++r) copy(reinterpret_cast<T*>(peers.out[r]) + at, sum, m);
+        for (int r = 0; r < peers.size; ++r) {
+          T* to = reinterpret_cast<T*>(peers.out[r]) + at;
+          stream ? detail::stream_copy(to, sum, static_cast<std::size_t>(m) * sizeof(T)) : copy(to, sum, m);
+        }
       }
+      if (stream) detail::stream_fence();
     });
   }
 
