@@ -57,6 +57,7 @@ for task in "${@:-build}"; do
       need clang-19 "the sanitizer runs" command -v clang++-19
       need libclang-rt-19-dev "the sanitizers' run-time library" sh -c 'ls "$(clang++-19 -print-resource-dir)"/lib/*/*asan*.a'
       need llvm-19 "readable stacks in sanitizer reports" command -v llvm-symbolizer-19
+      need libopenblas-dev "matrix products through a BLAS" any_file /usr/lib/*/libopenblas.so /usr/lib*/libopenblas.so
       need clang-format-19 "the format check" command -v clang-format-19
       ;;
     *)
