@@ -92,7 +92,7 @@ TEST_CASE("a matrix product of 16-bit numbers is summed in float") {
   check_gemm<shardwise::half>();
   check_gemm<shardwise::bfloat16>();
 }
-TEST_CASE("the tiled product that small sizes take beside a BLAS equals the triple loop") {
+TEST_CASE("the tiled product, also of floats, equals the triple loop") {
   check_sizes<float>([](bool ta, bool tb, std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
                         const float* b, float* c, bool accumulate) {
     if (k > 0)

@@ -132,13 +132,12 @@ void gemm_tiled(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std:
 
 #if SHARDWISE_HAS_BLAS
 
-inline constexpr std::int64_t gemm_small = 4096;
-
 template <class T>
-bool gemm_library(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a, const T* b,
+void gemm_library(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a, const T* b,
                   T* c, bool accumulate) {
   constexpr std::int64_t limit = 0x7fffffff;
-  if (m > limit || n > limit || k > limit) return false;
+  if (m > limit || n > limit || k > limit)  // more than its int can say
+    return gemm_tiled<T>(trans_a, trans_b, m, n, k, a, b, c, accumulate);
   // A BLAS is column-major: the transposed product C' = op(B)' op(A)'.
   const char first = trans_b ? 'T' : 'N';
   const char second = trans_a ? 'T' : 'N';
@@ -149,16 +148,14 @@ bool gemm_library(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, st
     shardwise_blas_sgemm(&first, &second, &rows, &columns, &depth, &one, b, &ldb, a, &lda, &beta, c, &rows);
   else
     shardwise_blas_dgemm(&first, &second, &rows, &columns, &depth, &one, b, &ldb, a, &lda, &beta, c, &rows);
-  return true;
 }
 
 #else
 
-inline constexpr std::int64_t gemm_small = 0;  // called like this, Eigen is the faster one from 4 x 4 x 4 on
-
 // Eigen's blocked product is called below its expressions: `c.noalias() += a * b` over maps also instantiates
-// matrix-vector, inner and lazy products (g++ 12 -O2, float and double, four transposes: 8.0 s above the include
-// of <Eigen/Core>, with run-time strides 3.6 s; this: 1.1 s). Its signature is that of Eigen 3.4 and later.
+// matrix-vector, inner and lazy products (g++ 12 -O2, float and double, four transposes: 8.0 s above the include of
+// <Eigen/Core>, with run-time strides 3.6 s; this: 1.1 s). Called so it needs no other kernel for small sizes: 12 x 16 x
+// 16 takes 0.3 us, 4 x 4 x 4 as long as a plain loop. The signature is that of Eigen 3.4 and later.
 template <class T, int LeftOrder, int RightOrder>
 void gemm_eigen(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, const T* b, T* c) {
   using Eigen::Index;
@@ -171,7 +168,7 @@ void gemm_eigen(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, cons
 }
 
 template <class T>
-bool gemm_library(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a, const T* b,
+void gemm_library(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a, const T* b,
                   T* c, bool accumulate) {
   if (!accumulate) std::memset(c, 0, static_cast<std::size_t>(m * n) * sizeof(T));
   if (trans_a)
@@ -180,7 +177,6 @@ bool gemm_library(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, st
   else
     trans_b ? gemm_eigen<T, Eigen::RowMajor, Eigen::ColMajor>(m, n, k, a, b, c)
             : gemm_eigen<T, Eigen::RowMajor, Eigen::RowMajor>(m, n, k, a, b, c);
-  return true;
 }
 
 #endif
@@ -209,14 +205,9 @@ void gemm(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64
     using P = ComplexPair<typename T::value_type>;
     gemm_tiled<P>(trans_a, trans_b, m, n, k, reinterpret_cast<const P*>(a), reinterpret_cast<const P*>(b),
                   reinterpret_cast<P*>(c), accumulate);
-  } else if constexpr (std::is_floating_point_v<T> && gemm_small == 0) {
+  } else if constexpr (std::is_floating_point_v<T>) {
     gemm_library<T>(trans_a, trans_b, m, n, k, a, b, c, accumulate);
   } else {
-    if constexpr (std::is_floating_point_v<T>) {
-      const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-      if (work > static_cast<double>(gemm_small) && gemm_library<T>(trans_a, trans_b, m, n, k, a, b, c, accumulate))
-        return;
-    }
     gemm_tiled<T>(trans_a, trans_b, m, n, k, a, b, c, accumulate);
   }
 }
