@@ -3,10 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include <shardwise/base/collective.hpp>
 #include <shardwise/base/dtype.hpp>
+#include <shardwise/base/name.hpp>
 
 namespace shardwise {
 
@@ -28,10 +32,38 @@ struct CommListener {
   void (*on_event)(CommListener&, const CommEvent&) = nullptr;
 };
 
+// The modules of a thread as a tree of paths, grown as they are entered, so that a path costs no string each time.
+class ModulePath {
+ public:
+  ModulePath() = default;
+  const std::string& text() const { return text_; }
+
+  // `name` has static storage: it is compared by address. An index of a list: name null.
+  ModulePath& child(const Name* name, std::int64_t index) {
+    for (const auto& known : children_)
+      if (known->name_ == name && known->index_ == index) return *known;
+    auto made = std::make_unique<ModulePath>();
+    made->name_ = name;
+    made->index_ = index;
+    made->text_ = text_.empty() ? "" : text_ + ".";
+    made->text_ += name != nullptr ? std::string(name->view()) : std::to_string(index);
+    children_.push_back(std::move(made));
+    return *children_.back();
+  }
+
+ private:
+  std::string text_;
+  const Name* name_ = nullptr;
+  std::int64_t index_ = -1;
+  std::vector<std::unique_ptr<ModulePath>> children_;
+};
+
 struct TraceState {
   CommListener* listeners = nullptr;
   bool backward = false;
   std::string_view module;
+  ModulePath root;
+  ModulePath* path = &root;
 };
 
 inline TraceState& trace_state() {
@@ -39,7 +71,27 @@ inline TraceState& trace_state() {
   return state;
 }
 
-/// Told by a communicator once a call is known to be the same on all ranks, before it returns.
+// Inside it, what communicates belongs to a child of the module around it.
+class ModuleFrame {
+ public:
+  explicit ModuleFrame(const Name* name, std::int64_t index = -1) : state_(trace_state()), before_(state_.path), module_(state_.module) {
+    state_.path = &before_->child(name, index);
+    state_.module = state_.path->text();
+  }
+  ModuleFrame(const ModuleFrame&) = delete;
+  ModuleFrame& operator=(const ModuleFrame&) = delete;
+  ~ModuleFrame() {
+    state_.path = before_;
+    state_.module = module_;
+  }
+
+ private:
+  TraceState& state_;
+  ModulePath* before_;
+  std::string_view module_;
+};
+
+// Told by a communicator once a call is known to be the same on all ranks, before it returns.
 inline void trace(Collective collective, DType dtype, std::string_view axis, std::int64_t bytes) {
   TraceState& state = trace_state();
   if (state.listeners == nullptr) [[likely]]

@@ -98,7 +98,11 @@ Box local_box(const Mesh& mesh, const PlacementList<N>& placements, const Extent
   return box_of(placements, mesh.shape(), mesh.grid().coordinate, global);
 }
 
-struct Access;  // the library's own way into a tensor
+template <class Layout, std::size_t R>
+inline constexpr bool placements_fit = true;
+template <class M, Placement... P, std::size_t R>
+inline constexpr bool placements_fit<Distributed<M, P...>, R> =
+    sizeof...(P) == M::ndim && ((shard_dim_in_range<P, R> && shard_dim_is_normalized<P>) && ...);
 
 }  // namespace detail
 
@@ -109,6 +113,9 @@ struct Access;  // the library's own way into a tensor
 template <Element T, std::size_t R, class Layout>
 class BasicTensor {
   static_assert(R <= max_rank, "shardwise::Tensor: [S1] at most 8 dimensions");
+  static_assert(detail::placements_fit<Layout, R>,
+                "shardwise::DTensor: [S2] a tensor type has one placement per mesh axis, its shard dimensions count from the front and lie "
+                "below the rank; write Normalized<P, R>");
 
  public:
   using value_type = T;
@@ -315,9 +322,9 @@ void backward(const BasicTensor<T, R, L>& loss) {
                                 " has not one element; give the gradient: backward(y, grad)", ShapeError);
   auto seed = detail::make_tensor<T, R, GradientLayout<L>>(loss.impl()->global, loss.mesh_state());
   T one = static_cast<T>(1);
-  if constexpr (loss.distributed)
-    for (std::size_t a = 0; a < loss.placements.size(); ++a) {
-      const detail::PlacementValue p = loss.placements[a];
+  if constexpr (BasicTensor<T, R, L>::distributed)
+    for (std::size_t a = 0; a < detail::layout_traits<L>::axes; ++a) {
+      const detail::PlacementValue p = detail::layout_traits<L>::placements[a];
       if (p.is_partial() && p.op == ReduceOp::avg) one = static_cast<T>(one / static_cast<T>(static_cast<float>(loss.mesh_state().shape()[a])));
       SHARDWISE_REQUIRE(!p.is_partial() || p.op == ReduceOp::sum || p.op == ReduceOp::avg,
                         "shardwise::backward: a pending " + std::string(to_string(p.op)) + " has no gradient");

@@ -1,0 +1,160 @@
+// Walking a module: its parameters and its sub-modules by qualified name, and the erased list that optimizers
+// take. Layer: nn.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <shardwise/base/reflect.hpp>
+#include <shardwise/nn/child.hpp>
+#include <shardwise/nn/param.hpp>
+
+namespace shardwise {
+
+namespace detail {
+
+// The aggregate behind a child, a list's element or a parallelized root.
+template <class M>
+auto& aggregate_of(M& module) {
+  if constexpr (requires { typename std::remove_const_t<M>::Module; }) {
+    using Aggregate = typename std::remove_const_t<M>::Module;
+    return static_cast<std::conditional_t<std::is_const_v<M>, const Aggregate, Aggregate>&>(module);
+  } else {
+    return module;
+  }
+}
+
+inline std::string joined_path(const std::string& path, std::string_view name) {
+  return path.empty() ? std::string(name) : path + "." + std::string(name);
+}
+
+template <class M, class OnModule, class OnParam>
+void walk_module(M& module, const std::string& path, OnModule& on_module, OnParam& on_param);
+
+template <class Member, class OnModule, class OnParam>
+void walk_member(Member& member, const std::string& path, OnModule& on_module, OnParam& on_param) {
+  using X = std::remove_const_t<Member>;
+  if constexpr (is_param<X>) {
+    if (member.defined()) on_param(joined_path(path, X::param_name.view()), member.tensor());
+  } else if constexpr (is_child<X>) {
+    walk_module(member, joined_path(path, X::child_name.view()), on_module, on_param);
+  } else if constexpr (is_child_list<X>) {
+    const std::string list = joined_path(path, X::child_name.view());
+    std::size_t i = 0;
+    for (auto& element : member) walk_module(element, joined_path(list, std::to_string(i++)), on_module, on_param);
+  } else if constexpr (is_child_array<X>) {
+    const std::string list = joined_path(path, X::child_name.view());
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (walk_module(member.template get<I>(), joined_path(list, index_name<I>().view()), on_module, on_param), ...);
+    }(std::make_index_sequence<X::length>());
+  } else if constexpr (requires { member.has_value(); *member; }) {
+    if (member.has_value()) walk_member(*member, path, on_module, on_param);
+  }
+}
+
+template <class M, class OnModule, class OnParam>
+void walk_module(M& module, const std::string& path, OnModule& on_module, OnParam& on_param) {
+  on_module(path, module);
+  for_each_member(aggregate_of(module), [&](auto& member) { walk_member(member, path, on_module, on_param); });
+}
+
+struct Ignore {
+  template <class... X>
+  void operator()(const X&...) const {}
+};
+
+}  // namespace detail
+
+/// Calls f(qualified name, tensor) for every parameter, in the order of declaration. The tensor is the plain or distributed
+/// tensor itself. PyTorch: `named_parameters()` (tied ones are visited under each name).
+template <class M, class F>
+void for_each_parameter(M&& module, F&& f) {
+  detail::Ignore ignore;
+  auto on_param = [&](const std::string& name, auto& tensor) { f(std::string_view(name), tensor); };
+  detail::walk_module(module, "", ignore, on_param);
+}
+
+/// Calls f(qualified name, module) for the module itself ("") and every module in it. PyTorch: `named_modules()`.
+template <class M, class F>
+void for_each_module(M&& module, F&& f) {
+  detail::Ignore ignore;
+  auto on_module = [&](const std::string& name, auto& m) { f(std::string_view(name), m); };
+  detail::walk_module(module, "", on_module, ignore);
+}
+
+/// A parameter whose type is forgotten: what an optimizer works on.
+struct ParameterHandle {
+  std::string name;
+  DType dtype;
+  std::shared_ptr<detail::TensorImpl> impl;
+};
+using ParameterList = std::vector<ParameterHandle>;
+
+/// All parameters that require a gradient or not, each once: tied ones under their first name. PyTorch: `parameters()`.
+template <class M>
+ParameterList parameters(M&& module) {
+  ParameterList list;
+  for_each_parameter(module, [&](std::string_view name, auto& tensor) {
+    for (const ParameterHandle& known : list)
+      if (known.impl == tensor.impl()) return;
+    list.push_back({std::string(name), dtype_of<typename std::remove_cvref_t<decltype(tensor)>::value_type>, tensor.impl()});
+  });
+  return list;
+}
+
+/// Forgets the gradients. PyTorch: `optimizer.zero_grad()`.
+inline void zero_grad(const ParameterList& list) {
+  for (const ParameterHandle& p : list)
+    if (p.impl->slot != nullptr) p.impl->slot->clear();
+}
+
+/// Reduces all pending gradients: one coalesced all_reduce per mesh axis and element type. Every optimizer step begins with it.
+///
+/// Ranks: all of the mesh, with lists of the same parameters in the same order. Throws: CommError and its kinds.
+inline void settle_gradients(const ParameterList& list) {
+  for (int axis = 0; axis < 32; ++axis) {
+    const std::uint32_t bit = 1u << axis;
+    std::vector<detail::GradSlot*> waiting;
+    for (const ParameterHandle& p : list)
+      if (p.impl->slot != nullptr && p.impl->slot->has_grad() && (p.impl->slot->pending & bit) != 0)
+        waiting.push_back(p.impl->slot.get());
+    while (!waiting.empty()) {
+      // All that share mesh and element type with the first travel together.
+      const detail::GradSlot& first = *waiting.front();
+      const auto together = [&](const detail::GradSlot* s) {
+        return s->dtype == first.dtype && s->reducer->identity() == first.reducer->identity();
+      };
+      std::vector<detail::GradSlot*> now;
+      std::vector<detail::GradSlot*> later;
+      std::int64_t count = 0;
+      for (detail::GradSlot* s : waiting) {
+        (together(s) ? now : later).push_back(s);
+        if (together(s)) count += s->count;
+      }
+      const std::size_t element = size_of(first.dtype);
+      detail::Buffer all(static_cast<std::size_t>(count) * element);
+      std::byte* at = all.data();
+      for (const detail::GradSlot* s : now) {
+        const std::size_t bytes = static_cast<std::size_t>(s->count) * element;
+        if (bytes > 0) std::memcpy(at, s->grad.data(), bytes);
+        at += bytes;
+      }
+      first.reducer->all_reduce(axis, first.dtype, all.data(), count);
+      at = all.data();
+      for (detail::GradSlot* s : now) {
+        const std::size_t bytes = static_cast<std::size_t>(s->count) * element;
+        if (!s->grad.exclusive()) s->grad = detail::Buffer(bytes);
+        if (bytes > 0) std::memcpy(s->grad.data(), at, bytes);
+        at += bytes;
+        s->pending &= ~bit;
+      }
+      waiting = std::move(later);
+    }
+  }
+}
+
+}  // namespace shardwise

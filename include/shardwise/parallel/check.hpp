@@ -1,0 +1,194 @@
+// What a plan says of a module, found out from types alone: rules that match nothing, modules with two parameter-sharding
+// styles, lists whose indices a rule tells apart, layers that a style does not know. Layer: parallel.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+
+#include <shardwise/base/reflect.hpp>
+#include <shardwise/nn/child.hpp>
+#include <shardwise/nn/param.hpp>
+
+namespace shardwise::detail {
+
+// Rules are numbered as in the plan at the root; N stands for none.
+template <std::size_t N>
+struct PlanFacts {
+  std::array<bool, N> matched{};
+  std::size_t first_style = N;  // two parameter-sharding styles for one module
+  std::size_t second_style = N;
+  std::size_t ambiguous = N;    // tells indices of a run-time list apart
+  std::size_t unsupported = N;  // shards parameters of a layer that it does not know, or of a module without any
+};
+
+template <auto plan, auto descent, std::size_t K>
+constexpr auto numbers_below(const std::array<std::size_t, plan.size>& numbers) {
+  std::array<std::size_t, K> list{};
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < plan.size; ++i)
+    if (descent.keep[i]) list[n++] = numbers[i];
+  return list;
+}
+
+template <class... M>
+struct MemberTypes {};
+
+struct CollectTypes {
+  template <class... M>
+  MemberTypes<std::remove_cvref_t<M>...> operator()(M&...) const;
+};
+template <class A>
+using member_types = decltype(visit_members(std::declval<A&>(), CollectTypes{}));
+
+template <auto plan, class M, std::size_t N>
+constexpr void gather_facts(PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers);
+
+template <auto style, class Kind>
+constexpr bool supports_kind() {
+  using Style = std::remove_cvref_t<decltype(style)>;
+  if constexpr (Style::shards_parameters)
+    return Style::template supports<Kind>;
+  else
+    return true;
+}
+
+template <auto plan, class S, Name name, template <class> class M, std::size_t N>
+constexpr void gather_below(PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers) {
+  constexpr auto descent = descend_to(patterns(plan), name.view());
+  gather_facts<below<plan, name>, M<S>>(facts, numbers_below<plan, descent, descent.count>(numbers));
+}
+
+template <class Member>
+struct MemberFacts {  // configuration, tensors, parameters: nothing below
+  template <auto plan, std::size_t N>
+  static constexpr void gather(PlanFacts<N>&, const std::array<std::size_t, plan.size>&) {}
+};
+
+template <class S, Name name, template <class> class M>
+struct MemberFacts<Child<S, name, M>> {
+  template <auto plan, std::size_t N>
+  static constexpr void gather(PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers) {
+    gather_below<plan, S, name, M>(facts, numbers);
+  }
+};
+
+template <class S, Name name, template <class> class M>
+struct MemberFacts<ChildList<S, name, M>> {
+  template <auto plan, std::size_t N>
+  static constexpr void gather(PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers) {
+    constexpr auto to_list = descend_to(patterns(plan), name.view());
+    constexpr auto list_plan = below<plan, name>;
+    const auto list_numbers = numbers_below<plan, to_list, to_list.count>(numbers);
+    for (std::size_t i = 0; i < list_plan.size; ++i)  // a rule that ends at the list itself applies to nothing callable
+      if (patterns(list_plan)[i].empty()) facts.unsupported = list_numbers[i];
+    constexpr std::size_t apart = rule_that_tells_indices_apart(patterns(list_plan));
+    if constexpr (apart < list_plan.size) {
+      facts.ambiguous = list_numbers[apart];
+      facts.matched[list_numbers[apart]] = true;
+    } else {
+      constexpr auto to_element = descend_to_indices(patterns(list_plan));
+      gather_facts<below_indices<list_plan>, M<S>>(facts, numbers_below<list_plan, to_element, to_element.count>(list_numbers));
+    }
+  }
+};
+
+template <class S, Name name, template <class> class M, std::size_t K>
+struct MemberFacts<ChildArray<S, name, M, K>> {
+  template <auto plan, std::size_t N>
+  static constexpr void gather(PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers) {
+    constexpr auto to_list = descend_to(patterns(plan), name.view());
+    constexpr auto list_plan = below<plan, name>;
+    const auto list_numbers = numbers_below<plan, to_list, to_list.count>(numbers);
+    for (std::size_t i = 0; i < list_plan.size; ++i)
+      if (patterns(list_plan)[i].empty()) facts.unsupported = list_numbers[i];
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (gather_below<list_plan, S, index_name<I>(), M>(facts, list_numbers), ...);
+    }(std::make_index_sequence<K>());
+  }
+};
+
+// Whether the layer has parameters at all, and all of kinds that the style knows.
+template <auto style, class... M>
+constexpr bool knows_parameters(MemberTypes<M...>) {
+  bool any = false;
+  bool all = true;
+  const auto ask = [&]<class X>(std::type_identity<X>) {
+    if constexpr (is_param<X>) {
+      any = true;
+      all = all && supports_kind<style, typename X::kind>();
+    }
+  };
+  (ask(std::type_identity<M>{}), ...);
+  return any && all;
+}
+
+template <auto plan, std::size_t I, class M, std::size_t N>
+constexpr void gather_own(PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers, std::size_t& sharding) {
+  if constexpr (I < plan.size) {
+    constexpr auto rule = plan.template get<I>();
+    if constexpr (rule.pattern.empty()) {
+      using Style = std::remove_cvref_t<decltype(rule.style)>;
+      static_assert(ParallelStyle<Style>,
+                    "shardwise::parallelize_module: [Q7] a rule's right-hand side is a style; see the concept ParallelStyle");
+      facts.matched[numbers[I]] = true;
+      if constexpr (Style::shards_parameters) {
+        if (sharding < N) {
+          facts.first_style = sharding;
+          facts.second_style = numbers[I];
+        }
+        sharding = numbers[I];
+        // A style for any layer may meet one without parameters (dropout under SequenceParallel).
+        if (!knows_parameters<rule.style>(member_types<M>()) && !supports_kind<rule.style, OtherLayer>()) facts.unsupported = numbers[I];
+      }
+    }
+    gather_own<plan, I + 1, M>(facts, numbers, sharding);
+  }
+}
+
+template <auto plan, class... M, std::size_t N>
+constexpr void gather_members(MemberTypes<M...>, PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers) {
+  (MemberFacts<M>::template gather<plan>(facts, numbers), ...);
+}
+
+template <auto plan, class M, std::size_t N>
+constexpr void gather_facts(PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers) {
+  if constexpr (plan.size > 0) {
+    std::size_t sharding = N;
+    gather_own<plan, 0, M>(facts, numbers, sharding);
+    gather_members<plan>(member_types<M>(), facts, numbers);
+  }
+}
+
+template <auto plan, class M>
+constexpr PlanFacts<plan.size> facts_of() {
+  PlanFacts<plan.size> facts;
+  std::array<std::size_t, plan.size> numbers{};
+  for (std::size_t i = 0; i < plan.size; ++i) numbers[i] = i;
+  gather_facts<plan, M>(facts, numbers);
+  return facts;
+}
+
+template <auto plan>
+constexpr Name pattern_or_none(std::size_t i) {
+  return i < plan.size ? patterns(plan)[i] : Name();
+}
+template <auto plan, auto facts>
+constexpr std::size_t first_unmatched() {
+  for (std::size_t i = 0; i < plan.size; ++i)
+    if (!facts.matched[i]) return i;
+  return plan.size;
+}
+
+// Rules of the check; their arguments name what is wrong.
+template <bool Found, Name pattern>
+inline constexpr bool rule_matches_a_module = !Found;
+template <bool Found, Name first, Name second>
+inline constexpr bool one_style_shards_parameters = !Found;
+template <bool Found, Name pattern>
+inline constexpr bool rule_treats_all_indices_alike = !Found;
+template <bool Found, Name pattern>
+inline constexpr bool style_knows_the_layer = !Found;
+
+}  // namespace shardwise::detail

@@ -1,0 +1,90 @@
+// Layouts: what a style says of several inputs or outputs; None passes one through. Layer: parallel.
+#pragma once
+
+#include <cstddef>
+#include <tuple>
+#include <utility>
+
+#include <shardwise/placement/placement.hpp>
+#include <shardwise/redistribute/local.hpp>
+
+namespace shardwise {
+
+/// No layout: this input or output passes as it is. PyTorch: `None` in a tuple of layouts.
+struct None {
+  friend constexpr bool operator==(const None&, const None&) = default;
+};
+
+/// One layout per positional input or output: `Layouts{Shard<0>{}, None{}}`.
+template <class... L>
+struct Layouts {
+  constexpr Layouts() = default;
+  constexpr explicit(sizeof...(L) == 0) Layouts(L...)
+    requires(sizeof...(L) > 0)
+  {}
+  friend constexpr bool operator==(const Layouts&, const Layouts&) = default;
+};
+
+namespace detail {
+
+template <class X>
+concept is_tensor_like = requires { typename X::layout_type; };
+template <class X>
+constexpr bool distributed_tensor() {
+  if constexpr (is_tensor_like<X>)
+    return X::distributed;
+  else
+    return false;
+}
+template <class X>
+inline constexpr bool is_distributed = distributed_tensor<X>();
+
+// A single layout is a list of one.
+template <class L>
+struct layout_list {
+  using type = std::tuple<L>;
+};
+template <class... L>
+struct layout_list<Layouts<L...>> {
+  using type = std::tuple<L...>;
+};
+template <class L>
+using layout_tuple = typename layout_list<L>::type;
+template <class L>
+inline constexpr std::size_t layout_count = std::tuple_size_v<layout_tuple<L>>;
+
+// A plain tensor is taken at the word of the plan; a distributed one knows where it lies.
+template <class Declared, class X, class Mesh>
+auto as_distributed(const X& x, const Mesh& mesh) {
+  if constexpr (X::distributed)
+    return x;
+  else
+    return from_local<Declared>(x, mesh);
+}
+
+template <class X>
+auto as_local_if(const X& x, auto wanted) {
+  if constexpr (decltype(wanted)::value && is_distributed<X>)
+    return x.to_local();
+  else
+    return x;
+}
+
+// From the declared layout of a value to the desired one.
+template <class Declared, class Desired, bool LocalResult, class X, class Mesh>
+auto prepared(const X& x, const Mesh& mesh) {
+  if constexpr (std::is_same_v<Declared, None>) {
+    return x;
+  } else {
+    static_assert(is_tensor_like<X>,
+                  "shardwise::PrepareModuleInput: [Y1] a layout stands for a value that is no tensor; write None{} for it");
+    auto y = as_distributed<Declared>(x, mesh);
+    if constexpr (std::is_same_v<Desired, None>)
+      return as_local_if(y, std::bool_constant<LocalResult>{});
+    else
+      return as_local_if(redistribute<Desired>(y), std::bool_constant<LocalResult>{});
+  }
+}
+
+}  // namespace detail
+}  // namespace shardwise

@@ -1,0 +1,19 @@
+// Everything that needs no third party beyond Eigen: the core, operators, modules, plans, optimizers, CommDebugMode.
+#pragma once
+
+#include <shardwise/core.hpp>
+
+#include <shardwise/debug/comm_debug_mode.hpp>
+#include <shardwise/nn/layers.hpp>
+#include <shardwise/nn/visit.hpp>
+#include <shardwise/ops/elementwise.hpp>
+#include <shardwise/ops/embedding.hpp>
+#include <shardwise/ops/matmul.hpp>
+#include <shardwise/ops/norm.hpp>
+#include <shardwise/ops/reduction.hpp>
+#include <shardwise/ops/shape.hpp>
+#include <shardwise/ops/softmax.hpp>
+#include <shardwise/optim/sgd.hpp>
+#include <shardwise/parallel/parallelize_module.hpp>
+#include <shardwise/parallel/styles.hpp>
+#include <shardwise/plan/plan.hpp>
