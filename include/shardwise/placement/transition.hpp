@@ -53,11 +53,13 @@ struct transition {
   static constexpr Collective collective = detail::collective_between(placement_value<From>, placement_value<To>);
   static constexpr Collective backward =
       detail::collective_between(placement_value<GradientPlacement<To>>, placement_value<GradientPlacement<From>>);
+  // A pending sum that the move does not touch stays pending.
   static constexpr Collective backward_pending = detail::collective_between(
       placement_value<To>.is_shard() ? placement_value<To> : detail::partial_value(),
-      placement_value<To> == placement_value<From> && !placement_value<To>.is_shard()
-          ? detail::partial_value()
-          : placement_value<GradientPlacement<From>>);
+      placement_value<To>.is_shard() || placement_value<From>.is_shard() ||
+              (placement_value<From>.is_partial() && !placement_value<To>.is_partial())
+          ? placement_value<GradientPlacement<From>>
+          : detail::partial_value());
   static constexpr bool communicates = collective != Collective::none;
 };
 
