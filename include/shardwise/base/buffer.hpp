@@ -103,10 +103,12 @@ class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(std::size_t bytes) : owner_(BlockCache::take(bytes)), data_(reinterpret_cast<std::byte*>(owner_ + 1)) {}
-  // The caller's memory: not owned.
+  // The caller's memory: not owned. No elements may come with a null pointer (std::vector's), and are a buffer all the
+  // same: a gradient without elements is a gradient.
   static Buffer view(void* data) {
+    alignas(64) static std::byte nothing[64];
     Buffer b;
-    b.data_ = static_cast<std::byte*>(data);
+    b.data_ = data != nullptr ? static_cast<std::byte*>(data) : nothing;
     return b;
   }
   Buffer(const Buffer& other) noexcept : owner_(other.owner_), data_(other.data_) {
