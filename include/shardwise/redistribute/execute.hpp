@@ -334,7 +334,7 @@ void execute(const Mesh& mesh, const PlacementList<Mesh::ndim>& from, const Plac
     }
     return;
   }
-  if (global.elements() == 0) return;  // nothing moves; every rank knows it
+  // Ranks meet over an empty tensor too: one that took its part for empty, while others did not, is found out here.
   const auto& group = mesh.group(move.kind().axes);
   const CallInfo call = move.call();
   const std::size_t largest = static_cast<std::size_t>(move.largest_source()) * size_of(dtype);

@@ -227,7 +227,7 @@ auto distribute_tensor(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh
           root = root * mesh.shape()[a] + source;
         }
         const detail::Move<Mesh::ndim> move(whole, Y::placements, mesh.shape(), mesh.grid().coordinate, global, dtype_of<T>);
-        if (mesh.size() == 1 || global.elements() == 0) {
+        if (mesh.size() == 1) {
           detail::execute(mesh, whole, Y::placements, global, dtype_of<T>, x.data(), y.data());
         } else {
           CallInfo call;
