@@ -67,8 +67,22 @@ struct Grid {
   std::vector<int> ranks;  // world ranks, row-major
   std::array<Name, N> names{};
   bool member = false;
-  // Communicators by set of axes (bit a for axis a), made when first needed by all members alike.
-  mutable std::vector<std::pair<std::uint32_t, Comm>> groups;
+  // Communicators by set of axes (bit a for axis a), made when first needed by all members alike. Users may keep
+  // references to them.
+  mutable std::vector<std::pair<std::uint32_t, std::shared_ptr<const Comm>>> groups;
+  // Sub-meshes and flattened meshes (bit 31) by set of axes: the same set is the same mesh, and costs nothing again.
+  mutable std::vector<std::pair<std::uint32_t, std::shared_ptr<const void>>> parts;
+
+  std::shared_ptr<const Comm> group(std::uint32_t set) const {
+    for (const auto& [known, comm] : groups)
+      if (known == set) return comm;
+    return nullptr;
+  }
+  std::shared_ptr<const void> part(std::uint32_t set) const {
+    for (const auto& [known, grid] : parts)
+      if (known == set) return grid;
+    return nullptr;
+  }
 };
 
 }  // namespace detail
@@ -132,23 +146,26 @@ class DeviceMesh {
     if constexpr (sizeof...(Chosen) == ndim) {
       return *this;
     } else {
-      auto grid = std::make_shared<detail::Grid<Comm, sizeof...(Chosen)>>();
+      using Part = detail::Grid<Comm, sizeof...(Chosen)>;
+      constexpr std::uint32_t set = axis_set(chosen);
+      if (auto known = grid_->part(set)) return DeviceMesh<Comm, Chosen...>(std::static_pointer_cast<const Part>(known));
+      auto grid = std::make_shared<Part>();
       grid->names = chosen;
-      std::uint32_t set = 0;
       for (std::size_t i = 0; i < sizeof...(Chosen); ++i) {
         const auto axis = static_cast<std::size_t>(detail::axis_index(names, chosen[i]));
-        set |= 1u << axis;
         grid->shape[i] = grid_->shape[axis];
         grid->coordinate[i] = grid_->coordinate[axis];
-        if (is_member())
-          if (const Comm* known = find(1u << axis)) grid->groups.emplace_back(1u << i, *known);
+        if (is_member()) grid->groups.emplace_back(1u << i, grid_->group(1u << axis));
       }
       grid->member = is_member();
       if (is_member()) {
         grid->ranks = ranks_through_me(set);
-        const std::uint32_t all = (1u << sizeof...(Chosen)) - 1u;
-        if (sizeof...(Chosen) > 1) grid->groups.emplace_back(all, group(set));
+        if (sizeof...(Chosen) > 1) {
+          (void)group(set);
+          grid->groups.emplace_back((1u << sizeof...(Chosen)) - 1u, grid_->group(set));
+        }
       }
+      grid_->parts.emplace_back(set, grid);
       return DeviceMesh<Comm, Chosen...>(std::move(grid));
     }
   }
@@ -163,21 +180,25 @@ class DeviceMesh {
     static_assert(detail::ascending(names, chosen),
                   "shardwise::DeviceMesh::flatten: [M4] axes are named in the mesh's own order, each once");
     constexpr Name name = detail::joined(chosen);
-    auto grid = std::make_shared<detail::Grid<Comm, 1>>();
+    using Part = detail::Grid<Comm, 1>;
+    constexpr std::uint32_t set = axis_set(chosen);
+    constexpr std::uint32_t key = set | 1u << 31;
+    if (auto known = grid_->part(key)) return DeviceMesh<Comm, name>(std::static_pointer_cast<const Part>(known));
+    auto grid = std::make_shared<Part>();
     grid->names = {name};
     grid->member = is_member();
-    std::uint32_t set = 0;
     grid->shape[0] = 1;
     for (const Name& one : chosen) {
       const auto axis = static_cast<std::size_t>(detail::axis_index(names, one));
-      set |= 1u << axis;
       grid->shape[0] *= grid_->shape[axis];
       grid->coordinate[0] = grid->coordinate[0] * grid_->shape[axis] + grid_->coordinate[axis];
     }
     if (is_member()) {
       grid->ranks = ranks_through_me(set);
-      grid->groups.emplace_back(1u, group(set));
+      (void)group(set);
+      grid->groups.emplace_back(1u, grid_->group(set));
     }
+    grid_->parts.emplace_back(key, grid);
     return DeviceMesh<Comm, name>(std::move(grid));
   }
 
@@ -199,8 +220,8 @@ class DeviceMesh {
     }
     const Comm* whole = find(all);
     auto part = whole->split(static_cast<int>(color), static_cast<int>(key));
-    grid_->groups.emplace_back(set, part->with_axis(name));
-    return grid_->groups.back().second;
+    grid_->groups.emplace_back(set, std::make_shared<const Comm>(part->with_axis(name)));
+    return *grid_->groups.back().second;
   }
   template <Name Axis>
   const Comm& communicator() const {
@@ -226,8 +247,16 @@ class DeviceMesh {
  private:
   const Comm* find(std::uint32_t set) const {
     for (const auto& [known, comm] : grid_->groups)
-      if (known == set) return &comm;
+      if (known == set) return comm.get();
     return nullptr;
+  }
+
+  template <std::size_t M>
+  static constexpr std::uint32_t axis_set(const std::array<Name, M>& chosen) {
+    std::uint32_t set = 0;
+    for (const Name& one : chosen)
+      if (const int axis = detail::axis_index(names, one); axis >= 0) set |= 1u << axis;
+    return set;
   }
 
   std::vector<int> ranks_through_me(std::uint32_t set) const {
@@ -302,7 +331,7 @@ DeviceMesh<Comm, Axes...> init_device_mesh(const Comm& world, const std::int64_t
       rest /= grid->shape[a];
     }
     grid->groups.reserve(8);
-    grid->groups.emplace_back((1u << n) - 1u, *all);
+    grid->groups.emplace_back((1u << n) - 1u, std::make_shared<const Comm>(*all));
   }
   DeviceMesh<Comm, Axes...> mesh(std::move(grid));
   if (mesh.is_member())
