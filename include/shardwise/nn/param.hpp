@@ -21,28 +21,37 @@ constexpr bool style_supports() {
   return Style::template supports<Kind>;
 }
 
-template <auto style, class Kind, Name name, std::size_t R>
-constexpr int parameter_code() {
-  using Style = std::remove_cvref_t<decltype(style)>;
-  if constexpr (style_supports<Style, Kind>())
-    return placement_code(normalized(style.template parameter<Kind>(name, R), static_cast<int>(R)));
-  else
-    return placement_code(replicate_value());
+// Where the style of a plan puts a parameter; -1 where no style of the module itself does.
+template <auto plan, class Kind>
+constexpr int parameter_code(const Name& name, std::size_t rank) {
+  constexpr auto own = own_rules<plan>;
+  constexpr std::size_t index = parameter_style_index<own>();
+  if constexpr (index < own.size) {
+    using Style = std::remove_cvref_t<decltype(own.template get<index>().style)>;
+    if constexpr (style_supports<Style, Kind>())
+      return placement_code(
+          normalized(own.template get<index>().style.template parameter<Kind>(name, rank), static_cast<int>(rank)));
+    else
+      return placement_code(replicate_value());
+  } else {
+    return -1;
+  }
 }
+
+// The code is an argument of its own: g++ 12 takes types for equal that are computed from the members of a plan.
+template <class T, std::size_t R, class Mesh, int Code>
+struct placed_tensor {
+  using type = DTensor<T, R, Mesh, typename placement_of<Code>::type>;
+};
+template <class T, std::size_t R, class Mesh>
+struct placed_tensor<T, R, Mesh, -1> {
+  using type = Tensor<T, R>;
+};
 
 template <auto plan, class Mesh, class T, Name name, std::size_t R, class Kind>
 struct param_tensor<Parallel<plan, Mesh, T>, name, R, Kind> {
-  static constexpr auto own = own_rules<plan>;
-  static constexpr std::size_t index = parameter_style_index<own>();
-  static constexpr auto pick() {
-    if constexpr (index < own.size) {
-      using P = placement_type<parameter_code<own.template get<index>().style, Kind, name, R>()>;
-      return std::type_identity<DTensor<T, R, Mesh, P>>{};
-    } else {
-      return std::type_identity<Tensor<T, R>>{};
-    }
-  }
-  using type = typename decltype(pick())::type;
+  static constexpr int code = parameter_code<plan, Kind>(name, R);
+  using type = typename placed_tensor<T, R, Mesh, code>::type;
 };
 
 }  // namespace detail

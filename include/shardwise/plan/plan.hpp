@@ -165,31 +165,46 @@ constexpr std::array<std::size_t, Count> kept(const Descent<N>& d) {
   return list;
 }
 
-template <auto plan, auto descent, class Indices>
-struct RestOfPlan;
-template <auto plan, auto descent, std::size_t... J>
-struct RestOfPlan<plan, descent, std::index_sequence<J...>> {
-  static constexpr auto list = kept<plan.size, sizeof...(J)>(descent);
-  static constexpr auto value = parallelize_plan(
-      Rule{descent.rest[list[J]], plan.template get<list[J]>().style}...);
+template <class Style>
+constexpr Rule<Style> rule_of(const Name& pattern, Style style) {
+  return {pattern, style};
+}
+
+// The kept rules with what remains of their patterns. Their numbers are template arguments of a function: g++ 12 takes two plans
+// for one where a member's initialiser picks the rules through an array.
+template <std::size_t... I, class P, std::size_t N>
+constexpr auto rest_of_plan(const P& plan, const Descent<N>& d, std::index_sequence<I...>) {
+  return parallelize_plan(rule_of(d.rest[I], plan.template get<I>().style)...);
+}
+
+template <class List, class Sequence>
+struct KeptSequence;
+template <class D, std::size_t... J>
+struct KeptSequence<D, std::index_sequence<J...>> {
+  static constexpr auto list = kept<D::size, sizeof...(J)>(D::descent);
+  using type = std::index_sequence<list[J]...>;
 };
+template <class D>
+using kept_sequence = typename KeptSequence<D, std::make_index_sequence<D::descent.count>>::type;
 
 template <auto plan, Name child>
 struct Below {
+  static constexpr std::size_t size = plan.size;
   static constexpr auto descent = descend_to(patterns(plan), child.view());
-  static constexpr auto value = RestOfPlan<plan, descent, std::make_index_sequence<descent.count>>::value;
+  static constexpr auto rest() { return rest_of_plan(plan, descent, kept_sequence<Below>()); }
 };
 template <auto plan>
 struct BelowIndices {
+  static constexpr std::size_t size = plan.size;
   static constexpr auto descent = descend_to_indices(patterns(plan));
-  static constexpr auto value = RestOfPlan<plan, descent, std::make_index_sequence<descent.count>>::value;
+  static constexpr auto rest() { return rest_of_plan(plan, descent, kept_sequence<BelowIndices>()); }
 };
 
 // What remains of a plan below a child, and below the indices of a list.
 template <auto plan, Name child>
-inline constexpr auto below = Below<plan, child>::value;
+inline constexpr auto below = Below<plan, child>::rest();
 template <auto plan>
-inline constexpr auto below_indices = BelowIndices<plan>::value;
+inline constexpr auto below_indices = BelowIndices<plan>::rest();
 
 // The rules of the module itself: those with no atoms left.
 template <auto plan>
@@ -205,11 +220,12 @@ constexpr auto own_descent() {
 }
 template <auto plan>
 struct Own {
+  static constexpr std::size_t size = plan.size;
   static constexpr auto descent = own_descent<plan>();
-  static constexpr auto value = RestOfPlan<plan, descent, std::make_index_sequence<descent.count>>::value;
+  static constexpr auto rest() { return rest_of_plan(plan, descent, kept_sequence<Own>()); }
 };
 template <auto plan>
-inline constexpr auto own_rules = Own<plan>::value;
+inline constexpr auto own_rules = Own<plan>::rest();
 
 }  // namespace detail
 }  // namespace shardwise
