@@ -66,10 +66,10 @@ struct ToLocalNode final : Node {
 };
 
 // Two tensors made of one plain tensor add their gradients in the slot of the one that was made first.
-template <class Mesh, class... P>
-constexpr std::uint64_t remembered_placements() {
+template <std::size_t N>
+constexpr std::uint64_t remembered_placements(const PlacementList<N>& placements) {
   std::uint64_t h = 0;
-  ((h = h * 8191 + static_cast<std::uint64_t>(placement_code(placement_value<P>))), ...);
+  for (const PlacementValue& p : placements) h = h * 8191 + static_cast<std::uint64_t>(placement_code(p));
   return h;
 }
 
@@ -79,6 +79,18 @@ Extents infer_global(const Mesh& mesh, const PlacementList<Mesh::ndim>& placemen
   for (std::size_t a = 0; a < Mesh::ndim; ++a)
     if (placements[a].is_shard()) global[placements[a].dim] *= mesh.shape()[a];
   return global;
+}
+
+// Whether the shards are uneven: the same answer on all ranks.
+template <class Mesh>
+bool uneven(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, const Extents& global) {
+  for (int d = 0; d < global.rank; ++d) {
+    std::int64_t ranks = 1;
+    for (std::size_t a = 0; a < Mesh::ndim; ++a)
+      if (placements[a].is_shard(d)) ranks *= mesh.shape()[a];
+    if (global[d] % ranks != 0) return true;
+  }
+  return false;
 }
 
 template <class G, class P>
@@ -91,6 +103,9 @@ auto to_local_of(const X& x) {
   using T = typename X::value_type;
   auto local = share_tensor<T, X::rank, Local<Host>>(x.impl()->buffer, x.impl()->local, x.impl()->local,
                                                      typename MeshHandle<Local<Host>>::Mesh{});
+  if (x.mesh_state().is_member() && uneven(x.mesh_state(), X::placements, x.impl()->global))
+    local.impl()->origin = std::make_shared<const OriginOn<typename X::Mesh>>(
+        x.mesh_state(), remembered_placements(X::placements), x.impl()->global);
   if (wants_grad(x)) {
     constexpr PlacementList<sizeof...(G)> declared{placement_value<G>...};
     auto node = std::make_shared<ToLocalNode>(pending_axes(declared));
@@ -104,7 +119,8 @@ auto to_local_of(const X& x) {
 
 /// A distributed tensor made of every rank's part, which is shared, not copied.
 ///
-/// Without a shape the global size is the local size times the axis size, for each shard; no communication checks it, so
+/// Without a shape the global size is the local size times the axis size, for each shard (a part that `to_local()` gave, or what
+/// elementwise operators made of it, has the size that it came from where it returns); no communication checks it, so
 /// ranks whose sizes disagree get a `MismatchError` at the first collective. With a shape, a part that does not fit is a
 /// `ShapeError` at once. `Replicate` and `Partial` parts are taken at their word.
 /// Gradient: a pending sum is reduced, once for all tensors made of `x` on this mesh with these placements.
@@ -120,16 +136,21 @@ auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, 
     using Y = DTensor<T, R, Mesh, Normalized<P, R>...>;
     static_assert(detail::partials_mix(Y::placements),
                   "shardwise::from_local: [P4] pending reductions of one tensor are alike; only Sum and Avg mix");
-    constexpr std::uint64_t key = detail::remembered_placements<Mesh, Normalized<P, R>...>();
+    constexpr std::uint64_t key = detail::remembered_placements(Y::placements);
+    const detail::Origin* origin = x.impl()->origin.get();
+    const bool returns = origin != nullptr && origin->mesh == mesh.identity() && origin->placements == key;
     const detail::Extents global = options.global_shape ? detail::Extents(*options.global_shape)
+                                   : returns            ? origin->global
                                                         : detail::infer_global<Mesh, R>(mesh, Y::placements, x.impl()->global);
     const bool record = detail::wants_grad(x);
     if (record)
       for (const auto& old : x.impl()->remembered)
-        if (old.mesh == mesh.identity() && old.placements == key)
-          if (auto value = old.value.lock();
-              value != nullptr && value->global == global && value->slot->producer != nullptr)  // not run yet
-            return Y(std::move(value), mesh);
+        if (old.mesh == mesh.identity() && old.placements == key && old.global == global)
+          if (auto slot = old.slot.lock(); slot != nullptr && slot->producer != nullptr) {  // not run yet
+            Y y = detail::share_tensor<T, R, typename Y::layout_type>(x.impl()->buffer, global, x.impl()->local, mesh);
+            y.impl()->slot = std::move(slot);
+            return y;
+          }
     if (options.global_shape && mesh.is_member()) {
       const detail::Extents local = detail::local_box(mesh, Y::placements, global).size;
       SHARDWISE_REQUIRE(local == x.impl()->local,
@@ -149,8 +170,8 @@ auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, 
       node->inputs.push_back(x.impl()->slot);
       detail::record(y, std::move(node));
       auto& list = x.impl()->remembered;
-      std::erase_if(list, [](const auto& old) { return old.value.expired(); });
-      list.push_back({mesh.identity(), key, y.impl()});
+      std::erase_if(list, [](const auto& old) { return old.slot.expired(); });
+      list.push_back({mesh.identity(), key, global, y.impl()->slot});
     }
     return y;
   } else {

@@ -33,20 +33,45 @@ using DTensor = BasicTensor<T, R, Distributed<Mesh, P...>>;
 
 namespace detail {
 
+// Of which distributed tensor a plain one is this rank's part, where its sizes do not tell: uneven shards. What goes back to the
+// same mesh with the same placements has the same global sizes, without being told. The mesh is kept by the derived class, so that
+// its address stays its own.
+struct Origin {
+  const void* mesh;
+  std::uint64_t placements;
+  Extents global;
+};
+template <class Mesh>
+struct OriginOn : Origin {
+  OriginOn(const Mesh& m, std::uint64_t key, const Extents& shape) : Origin{m.identity(), key, shape}, kept(m) {}
+  Mesh kept;
+};
+
 // What handles share. Erased: rank, layout and element type are known by the handle's type.
 struct TensorImpl {
   Buffer buffer;
   Extents global;
   Extents local;
   std::shared_ptr<GradSlot> slot;  // null where no gradient is wanted
-  // from_local() of one tensor on one mesh with one placement is one node of the tape: who asked, what they got.
+  // from_local() of one tensor on one mesh with one placement is one node of the tape: who asked, what they got. The slot
+  // is what lives as long as the tape needs it; the handle may be gone.
   struct Remembered {
     const void* mesh;
     std::uint64_t placements;
-    std::weak_ptr<TensorImpl> value;
+    Extents global;
+    std::weak_ptr<GradSlot> slot;
   };
   std::vector<Remembered> remembered;
+  std::shared_ptr<const Origin> origin;  // of a plain tensor; null where local sizes tell
 };
+
+// A result of its operand's shape is a part of the same kind of tensor. (Of two operands with an origin the first counts.)
+template <class Y, class X>
+void inherit_origin(Y& y, const X& x) {
+  if constexpr (!Y::distributed && !X::distributed)
+    if (x.impl()->origin != nullptr && y.impl()->origin == nullptr && y.impl()->local == x.impl()->local)
+      y.impl()->origin = x.impl()->origin;
+}
 
 // The mesh of a distributed tensor; nothing for a plain one.
 template <class Layout>
@@ -299,7 +324,9 @@ void record(X& out, std::shared_ptr<Node> node) {
 /// The same elements, cut off from the tape. PyTorch: `Tensor.detach`.
 template <class T, std::size_t R, class L>
 BasicTensor<T, R, L> detach(const BasicTensor<T, R, L>& x) {
-  return detail::share_tensor<T, R, L>(x.impl()->buffer, x.impl()->global, x.impl()->local, x.mesh_state());
+  auto y = detail::share_tensor<T, R, L>(x.impl()->buffer, x.impl()->global, x.impl()->local, x.mesh_state());
+  detail::inherit_origin(y, x);
+  return y;
 }
 
 /// A copy of the elements, cut off from the tape. PyTorch: `x.detach().clone()`.
@@ -307,6 +334,7 @@ template <class T, std::size_t R, class L>
 BasicTensor<T, R, L> clone(const BasicTensor<T, R, L>& x) {
   auto y = detail::make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
   std::memcpy(y.data(), x.data(), x.bytes());
+  detail::inherit_origin(y, x);
   return y;
 }
 
