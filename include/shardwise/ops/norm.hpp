@@ -87,14 +87,14 @@ X norm(const X& x, [[maybe_unused]] const W& weight, [[maybe_unused]] const B& b
     static_assert(all_replicated(W::placements), "shardwise::norm: [O16] weight and bias are replicated; redistribute<Replicate>(weight)");
     if (weight.defined()) {
       require_same_mesh("shardwise::norm", x, weight);
-      SHARDWISE_REQUIRE(weight.shape()[0] == width, "shardwise::norm: a weight of shape " + to_string(weight.shape()) +
+      SHARDWISE_REQUIRE(weight.shape()[0] == width, "shardwise::norm: a weight of shape " + to_string(weight.impl()->global) +
                                                         " for a last dimension of " + std::to_string(width), ShapeError);
       w = weight.data();
     }
   }
   if constexpr (has_bias) {
     if (bias.defined()) {
-      SHARDWISE_REQUIRE(bias.shape()[0] == width, "shardwise::norm: a bias of shape " + to_string(bias.shape()) +
+      SHARDWISE_REQUIRE(bias.shape()[0] == width, "shardwise::norm: a bias of shape " + to_string(bias.impl()->global) +
                                                       " for a last dimension of " + std::to_string(width), ShapeError);
       b = bias.data();
     }
