@@ -73,4 +73,8 @@ std::string to_string(const Shape<R>& shape) {
   return detail::to_string(detail::Extents(shape));
 }
 
+namespace detail {
+using shardwise::to_string;  // else hidden in here by the overloads above
+}  // namespace detail
+
 }  // namespace shardwise
