@@ -34,6 +34,7 @@ struct UnaryNode final : Node {
 template <class T, std::size_t R, class L>
 BasicTensor<T, R, L> unary(kernels::Unary function, const BasicTensor<T, R, L>& x) {
   auto y = make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
+  inherit_origin(y, x);
   kernels::unary(function, x.data(), y.data(), y.size());
   if constexpr (FieldElement<T>)
     if (wants_grad(x)) {
@@ -113,10 +114,15 @@ constexpr auto arithmetic_of() {
     return Rule<A::placements.size()>{true, A::placements};
 }
 
-template <Arithmetic Kind, class T, std::size_t RA, class LA, std::size_t RB, class LB>
-auto binary(kernels::Binary op, const BasicTensor<T, RA, LA>& a, const BasicTensor<T, RB, LB>& b) {
+template <class T, Arithmetic Kind>
+inline constexpr bool divides = Kind != Arithmetic::divide || FieldElement<T>;
+
+template <Arithmetic Kind, class T, std::size_t RA, class LA, class TB, std::size_t RB, class LB>
+auto binary(kernels::Binary op, const BasicTensor<T, RA, LA>& a, const BasicTensor<TB, RB, LB>& b) {
   using A = BasicTensor<T, RA, LA>;
-  using B = BasicTensor<T, RB, LB>;
+  using B = BasicTensor<TB, RB, LB>;
+  static_assert(std::is_same_v<T, TB>, "shardwise::arithmetic: [O20] both operands have one element type");
+  static_assert(divides<T, Kind>, "shardwise::arithmetic: [O22] integers do not divide; use a floating point element type");
   SHARDWISE_SAME_HOME("arithmetic", A, B);
   constexpr auto rule = arithmetic_of<A, B, Kind>();
   static_assert(rule.ok,
@@ -125,10 +131,12 @@ auto binary(kernels::Binary op, const BasicTensor<T, RA, LA>& a, const BasicTens
   using Layout = typename layout_with<LA, rule>::type;
   constexpr std::size_t R = RA > RB ? RA : RB;
   using Y = BasicTensor<T, R, Layout>;
-  if constexpr (same_home<A, B> && rule.ok) {
+  if constexpr (std::is_same_v<T, TB> && divides<T, Kind> && same_home<A, B> && rule.ok) {
     require_same_mesh("shardwise::arithmetic", a, b);
     const Extents global = broadcast_shape("shardwise::arithmetic", a.impl()->global, b.impl()->global, rule.out);
     Y y = make_tensor<T, R, Layout>(global, a.mesh_state());
+    inherit_origin(y, a);
+    inherit_origin(y, b);
     kernels::binary(op, a.impl()->local, a.data(), b.impl()->local, b.data(), y.impl()->local, y.data());
     if constexpr (FieldElement<T>)
       if (wants_grad(a) || wants_grad(b)) {
@@ -164,6 +172,7 @@ struct ScaleNode final : Node {
 template <class T, std::size_t R, class L>
 BasicTensor<T, R, L> with_scalar(kernels::Binary op, const BasicTensor<T, R, L>& x, T s, T derivative) {
   auto y = make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
+  inherit_origin(y, x);
   kernels::binary_scalar(op, x.data(), s, y.data(), y.size());
   if constexpr (FieldElement<T>)
     if (wants_grad(x)) {
@@ -179,6 +188,8 @@ inline constexpr bool is_scalar_for = std::is_arithmetic_v<S> || std::is_same_v<
 
 template <class T, class S>
 T scalar_as(S s) {
+  static_assert(!std::is_integral_v<T> || !std::is_floating_point_v<S>,
+                "shardwise::arithmetic: [O23] a fraction has no meaning for integer elements; write an integer");
   return static_cast<T>(static_cast<std::conditional_t<std::is_arithmetic_v<S> && !std::is_integral_v<T>, std::conditional_t<std::is_same_v<T, double> || is_complex<T>, double, float>, S>>(s));
 }
 
@@ -186,22 +197,22 @@ T scalar_as(S s) {
 
 /// a + b, elementwise with trailing dimensions aligned. Placements per axis: equal (two pending sums too), or a shard of a
 /// dimension that the other operand does not have. PyTorch: `torch.add`.
-template <Element T, std::size_t RA, class LA, std::size_t RB, class LB>
-auto operator+(const BasicTensor<T, RA, LA>& a, const BasicTensor<T, RB, LB>& b) {
+template <Element TA, std::size_t RA, class LA, Element TB, std::size_t RB, class LB>
+auto operator+(const BasicTensor<TA, RA, LA>& a, const BasicTensor<TB, RB, LB>& b) {
   return detail::binary<detail::Arithmetic::add>(detail::kernels::Binary::add, a, b);
 }
-template <Element T, std::size_t RA, class LA, std::size_t RB, class LB>
-auto operator-(const BasicTensor<T, RA, LA>& a, const BasicTensor<T, RB, LB>& b) {
+template <Element TA, std::size_t RA, class LA, Element TB, std::size_t RB, class LB>
+auto operator-(const BasicTensor<TA, RA, LA>& a, const BasicTensor<TB, RB, LB>& b) {
   return detail::binary<detail::Arithmetic::add>(detail::kernels::Binary::sub, a, b);
 }
 /// a * b; one operand may be a pending sum and the other replicated: the result is pending.
-template <Element T, std::size_t RA, class LA, std::size_t RB, class LB>
-auto operator*(const BasicTensor<T, RA, LA>& a, const BasicTensor<T, RB, LB>& b) {
+template <Element TA, std::size_t RA, class LA, Element TB, std::size_t RB, class LB>
+auto operator*(const BasicTensor<TA, RA, LA>& a, const BasicTensor<TB, RB, LB>& b) {
   return detail::binary<detail::Arithmetic::multiply>(detail::kernels::Binary::mul, a, b);
 }
 /// a / b; a may be a pending sum where b is replicated.
-template <FieldElement T, std::size_t RA, class LA, std::size_t RB, class LB>
-auto operator/(const BasicTensor<T, RA, LA>& a, const BasicTensor<T, RB, LB>& b) {
+template <Element TA, std::size_t RA, class LA, Element TB, std::size_t RB, class LB>
+auto operator/(const BasicTensor<TA, RA, LA>& a, const BasicTensor<TB, RB, LB>& b) {
   return detail::binary<detail::Arithmetic::divide>(detail::kernels::Binary::div, a, b);
 }
 
@@ -237,30 +248,40 @@ template <Element T, std::size_t R, class L, class S>
 BasicTensor<T, R, L> operator*(S s, const BasicTensor<T, R, L>& x) {
   return x * s;
 }
-template <FieldElement T, std::size_t R, class L, class S>
+template <Element T, std::size_t R, class L, class S>
   requires(detail::is_scalar_for<S, T>)
 BasicTensor<T, R, L> operator/(const BasicTensor<T, R, L>& x, S s) {
+  static_assert(FieldElement<T>, "shardwise::arithmetic: [O22] integers do not divide; use a floating point element type");
   static_assert(detail::holds_linear_terms<L>,
                 "shardwise::arithmetic: [O4] only a pending sum or average can be scaled; redistribute<Replicate>(x) first");
   const T d = detail::scalar_as<T>(s);
   return detail::with_scalar(detail::kernels::Binary::div, x, d, static_cast<T>(static_cast<T>(1) / d));
 }
-/// -x, also of a pending sum.
+/// -x, also of a pending sum; of a pending maximum the pending minimum, and the other way round.
 template <Element T, std::size_t R, class L>
-BasicTensor<T, R, L> operator-(const BasicTensor<T, R, L>& x) {
-  static_assert(detail::holds_linear_terms<L>,
-                "shardwise::arithmetic: [O4] only a pending sum or average can be scaled; redistribute<Replicate>(x) first");
-  return detail::with_scalar(detail::kernels::Binary::mul, x, static_cast<T>(-1), static_cast<T>(-1));
+auto operator-(const BasicTensor<T, R, L>& x) {
+  constexpr auto rule = detail::rule_for_each_axis(detail::layout_traits<L>::placements, detail::negation_rule);
+  static_assert(rule.ok, "shardwise::arithmetic: [O4] a pending product cannot be negated; redistribute<Replicate>(x) first");
+  using Layout = typename detail::layout_with<L, rule>::type;
+  if constexpr (std::is_same_v<Layout, L> || !rule.ok) {
+    return detail::with_scalar(detail::kernels::Binary::mul, x, static_cast<T>(-1), static_cast<T>(-1));
+  } else {
+    SHARDWISE_REQUIRE(!detail::wants_grad(x), "shardwise::arithmetic: a pending maximum or minimum has no gradient; detach(x) or use NoGrad");
+    auto y = detail::make_tensor<T, R, Layout>(x.impl()->global, x.mesh_state());
+    detail::kernels::binary_scalar(detail::kernels::Binary::mul, x.data(), static_cast<T>(-1), y.data(), y.size());
+    return y;
+  }
 }
 template <Element T, std::size_t R, class L, class S>
   requires(detail::is_scalar_for<S, T>)
-BasicTensor<T, R, L> operator-(S s, const BasicTensor<T, R, L>& x) {
+auto operator-(S s, const BasicTensor<T, R, L>& x) {
   return -x + s;
 }
 /// s / x.
-template <FieldElement T, std::size_t R, class L, class S>
+template <Element T, std::size_t R, class L, class S>
   requires(detail::is_scalar_for<S, T>)
 auto operator/(S s, const BasicTensor<T, R, L>& x) {
+  static_assert(FieldElement<T>, "shardwise::arithmetic: [O22] integers do not divide; use a floating point element type");
   static_assert(detail::holds_values<L>,
                 "shardwise::arithmetic: [O2] a pending reduction cannot divide; redistribute<Replicate>(x) first");
   auto numerator = detail::make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
@@ -271,12 +292,13 @@ auto operator/(S s, const BasicTensor<T, R, L>& x) {
 
 // Each function of one tensor: the same sentence of placements, one kernel.
 #define SHARDWISE_UNARY(name, kernel)                                                                                  \
-  template <RealElement T, std::size_t R, class L>                                                                     \
+  template <Element T, std::size_t R, class L>                                                                         \
   BasicTensor<T, R, L> name(const BasicTensor<T, R, L>& x) {                                                           \
+    static_assert(RealElement<T>, "shardwise::" #name ": [O21] " #name " is defined for real floating point: float, double, bfloat16, half"); \
     static_assert(detail::holds_values<L>, "shardwise::" #name ": [O5] " #name                                         \
                                            " of a pending reduction is not the reduction of " #name                    \
                                            "; redistribute<Replicate>(x) or redistribute<Shard<d>>(x) first");         \
-    if constexpr (detail::holds_values<L>)                                                                             \
+    if constexpr (RealElement<T> && detail::holds_values<L>)                                                           \
       return detail::unary(detail::kernels::Unary::kernel, x);                                                         \
     else                                                                                                               \
       return x;                                                                                                        \
@@ -306,7 +328,7 @@ struct GeluOptions {
 };
 
 /// x/2 (1 + erf(x / sqrt 2)), or its tanh approximation. PyTorch: `torch.nn.functional.gelu`.
-template <RealElement T, std::size_t R, class L>
+template <Element T, std::size_t R, class L>
 BasicTensor<T, R, L> gelu(const BasicTensor<T, R, L>& x, const GeluOptions& options = {}) {
   return options.approximate == Approximate::tanh ? detail::gelu_by_tanh(x) : detail::gelu_exact(x);
 }

@@ -113,6 +113,7 @@ BasicTensor<T, R, L> dropout(const BasicTensor<T, R, L>& x, double p) {
                 "redistribute<Shard<d>>(x) first");
   SHARDWISE_REQUIRE(p >= 0 && p <= 1, "shardwise::dropout: a probability of " + std::to_string(p) + "; it lies in [0, 1]");
   auto y = detail::make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
+  detail::inherit_origin(y, x);
   const std::int64_t n = y.size();
   std::vector<float> uniform(static_cast<std::size_t>(n));
   detail::RandomState& state = detail::random_state();

@@ -17,11 +17,25 @@ namespace detail {
 // y(rows, n) = a(rows, k) B, where B is b(k, n), or b(n, k) transposed; y += bias(n) where `bias_here`.
 template <class T>
 struct ProductNode final : Node {
-  ProductNode(const char* operator_name, Buffer left, Buffer right, std::int64_t r, std::int64_t c, std::int64_t i, bool t)
+  ProductNode(const char* operator_name, Buffer left, Buffer right, std::int64_t r, std::int64_t c, std::int64_t i,
+              bool t)
       : Node(operator_name), a(std::move(left)), b(std::move(right)), rows(r), n(c), k(i), transposed(t) {}
+
+  // Complex gradients are conjugates of derivatives, as in PyTorch.
+  static Buffer conjugated(const Buffer& x, std::int64_t count) {
+    if constexpr (is_complex<T>) {
+      Buffer y(static_cast<std::size_t>(count) * sizeof(T));
+      for (std::int64_t i = 0; i < count; ++i) y.as<T>()[i] = T(x.as<const T>()[i].real(), -x.as<const T>()[i].imag());
+      return y;
+    } else {
+      return x;
+    }
+  }
 
   void backward(GradSlot& out) override {
     const T* g = out.grad.as<const T>();
+    if (inputs[0] != nullptr && is_complex<T>) b = conjugated(b, n * k);
+    if (inputs[1] != nullptr && is_complex<T>) a = conjugated(a, rows * k);
     if (inputs[0] != nullptr) {  // da = g B^T
       Buffer da(static_cast<std::size_t>(rows * k) * sizeof(T));
       kernels::gemm(false, !transposed, rows, k, n, g, b.as<const T>(), da.as<T>(), false);
@@ -64,7 +78,8 @@ constexpr auto matmul_of() {
 }
 
 // The bias of a product lies as the columns of its result; of a pending sum it is replicated and added by the first
-// rank alone, so that it counts once.
+// rank alone, so that it counts once (of a pending average by all).
+constexpr bool bias_counts_once(PlacementValue out) { return out.is_partial() && out.op == ReduceOp::sum; }
 constexpr bool bias_fits(PlacementValue bias, PlacementValue out, int rank) {
   if (out.is_shard(rank - 1)) return bias.is_shard(0);
   return bias.is_replicate();
@@ -79,8 +94,9 @@ template <std::size_t N>
 constexpr PendingRule bias_pending(const PlacementList<N>& bias, const PlacementList<N>& out) {
   PendingRule rule = pending_rule(bias, out);
   for (std::size_t i = 0; i < N; ++i)
-    if (out[i].is_partial()) {  // its value is in one term, its gradient whole on every rank
+    if (bias_counts_once(out[i])) {  // its value is in one term, its gradient whole on every rank
       rule.always &= ~(1u << i);
+      rule.whole &= ~(1u << i);
       rule.passed |= 1u << i;
     }
   return rule;
@@ -103,13 +119,14 @@ Y product(const char* name, const A& a, const B& b, [[maybe_unused]] const Bias&
   bool bias_here = with_bias;
   if constexpr (A::distributed) {
     for (std::size_t i = 0; i < rule.out.size(); ++i)
-      if (rule.out[i].is_partial() && a.mesh().grid().coordinate[i] != 0) bias_here = false;
+      if (bias_counts_once(rule.out[i]) && a.mesh().grid().coordinate[i] != 0) bias_here = false;
     if (!a.mesh().is_member()) return y;
   }
   if constexpr (may_have_bias)
-    for (std::int64_t r = 0; bias_here && r < rows; ++r) std::memcpy(y.data() + r * n, bias.data(), static_cast<std::size_t>(n) * sizeof(T));
+    for (std::int64_t r = 0; bias_here && r < rows; ++r)
+      std::memcpy(y.data() + r * n, bias.data(), static_cast<std::size_t>(n) * sizeof(T));
   kernels::gemm(false, Transposed, rows, n, k, a.data(), b.data(), y.data(), bias_here);
-  if constexpr (RealElement<T>) {
+  if constexpr (FieldElement<T>) {
     bool wanted = wants_grad(a) || wants_grad(b);
     if constexpr (may_have_bias) wanted = wanted || (with_bias && wants_grad(bias));
     if (wanted) {
@@ -130,7 +147,8 @@ Y product(const char* name, const A& a, const B& b, [[maybe_unused]] const Bias&
 }
 
 template <class A, class B, bool Transposed>
-using ProductResult = BasicTensor<typename A::value_type, A::rank, typename layout_with<typename A::layout_type, matmul_of<A, B, Transposed>()>::type>;
+using ProductResult = BasicTensor<typename A::value_type, A::rank,
+                                  typename layout_with<typename A::layout_type, matmul_of<A, B, Transposed>()>::type>;
 
 }  // namespace detail
 
@@ -145,20 +163,34 @@ auto matmul(const BasicTensor<T, RA, LA>& a, const BasicTensor<T, 2, LB>& b) {
   using B = BasicTensor<T, 2, LB>;
   SHARDWISE_SAME_HOME("matmul", A, B);
   constexpr auto rule = detail::matmul_of<A, B, false>();
-  static_assert(rule.ok,
-                "shardwise::matmul: [O6] the placements do not fit: shard rows of the left, or columns of the right operand, or both along "
-                "the inner dimension; redistribute one of them");
+  static_assert(
+      rule.ok,
+      "shardwise::matmul: [O6] the placements do not fit: shard rows of the left, or columns of the right operand, or both along "
+      "the inner dimension; redistribute one of them");
   using Y = detail::ProductResult<A, B, false>;
   if constexpr (detail::same_home<A, B> && rule.ok) {
     detail::require_same_mesh("shardwise::matmul", a, b);
     detail::Extents global = a.impl()->global;
-    SHARDWISE_REQUIRE(global[RA - 1] == b.impl()->global[0], "shardwise::matmul: shapes " + to_string(a.shape()) + " and " +
-                                                                 to_string(b.shape()) + " differ in the inner dimension", ShapeError);
+    SHARDWISE_REQUIRE(global[RA - 1] == b.impl()->global[0],
+                      "shardwise::matmul: shapes " + to_string(a.shape()) + " and " + to_string(b.shape()) +
+                          " differ in the inner dimension",
+                      ShapeError);
     global[RA - 1] = b.impl()->global[1];
     return detail::product<false, Y>("matmul", a, b, detail::NoBias(), global);
   } else {
     return Y();
   }
+}
+
+template <Element TA, std::size_t RA, class LA, Element TB, std::size_t RB, class LB>
+  requires(RA < 2 || RB != 2 || !std::is_same_v<TA, TB>)
+BasicTensor<TA, RA, LA> matmul(const BasicTensor<TA, RA, LA>& a, const BasicTensor<TB, RB, LB>&) {
+  static_assert(
+      RA >= 2 && RB == 2,
+      "shardwise::matmul: [O19] the left operand has 2 or more dimensions and the right one 2; reshape(x, shape)");
+  static_assert(RA < 2 || RB != 2 || std::is_same_v<TA, TB>,
+                "shardwise::matmul: [O20] both operands have one element type");
+  return a;
 }
 
 /// x (..., in) times weight (out, in) transposed, plus bias (out): (..., out). An undefined bias is none.
@@ -175,24 +207,29 @@ auto linear(const BasicTensor<T, R, LX>& x, const BasicTensor<T, 2, LW>& weight,
   SHARDWISE_SAME_HOME("linear", X, W);
   SHARDWISE_SAME_HOME("linear", X, B);
   constexpr auto rule = detail::matmul_of<X, W, true>();
-  static_assert(rule.ok,
-                "shardwise::linear: [O8] the placements of input and weight do not fit: a weight Shard<0> takes a replicated input, a weight "
-                "Shard<1> an input sharded along its last dimension; redistribute the input");
+  static_assert(
+      rule.ok,
+      "shardwise::linear: [O8] the placements of input and weight do not fit: a weight Shard<0> takes a replicated input, a weight "
+      "Shard<1> an input sharded along its last dimension; redistribute the input");
   using Y = detail::ProductResult<X, W, true>;
   if constexpr (detail::same_home<X, W> && detail::same_home<X, B> && rule.ok) {
     constexpr bool fits = detail::bias_fits(B::placements, rule.out, static_cast<int>(R));
-    static_assert(fits, "shardwise::linear: [O9] the bias lies as the output features do: Shard<0> where the weight is Shard<0>, "
-                        "else Replicate");
+    static_assert(
+        fits, "shardwise::linear: [O9] the bias lies as the output features do: Shard<0> where the weight is Shard<0>, "
+              "else Replicate");
     if constexpr (fits) {
       detail::require_same_mesh("shardwise::linear", x, weight);
       detail::Extents global = x.impl()->global;
       SHARDWISE_REQUIRE(global[R - 1] == weight.impl()->global[1],
-                        "shardwise::linear: an input of shape " + to_string(x.shape()) + " does not fit a weight of shape " +
-                            to_string(weight.shape()) + ": its last size is the number of input features", ShapeError);
+                        "shardwise::linear: an input of shape " + to_string(x.shape()) +
+                            " does not fit a weight of shape " + to_string(weight.shape()) +
+                            ": its last size is the number of input features",
+                        ShapeError);
       global[R - 1] = weight.impl()->global[0];
       SHARDWISE_REQUIRE(!bias.defined() || bias.impl()->global[0] == global[R - 1],
                         "shardwise::linear: a bias of shape " + to_string(bias.defined() ? bias.shape() : Shape<1>{0}) +
-                            " for " + std::to_string(global[R - 1]) + " output features", ShapeError);
+                            " for " + std::to_string(global[R - 1]) + " output features",
+                        ShapeError);
       return detail::product<true, Y>("linear", x, weight, bias, global);
     } else {
       return Y();
@@ -209,16 +246,19 @@ auto linear(const BasicTensor<T, R, LX>& x, const BasicTensor<T, 2, LW>& weight)
   using W = BasicTensor<T, 2, LW>;
   SHARDWISE_SAME_HOME("linear", X, W);
   constexpr auto rule = detail::matmul_of<X, W, true>();
-  static_assert(rule.ok,
-                "shardwise::linear: [O8] the placements of input and weight do not fit: a weight Shard<0> takes a replicated input, a weight "
-                "Shard<1> an input sharded along its last dimension; redistribute the input");
+  static_assert(
+      rule.ok,
+      "shardwise::linear: [O8] the placements of input and weight do not fit: a weight Shard<0> takes a replicated input, a weight "
+      "Shard<1> an input sharded along its last dimension; redistribute the input");
   using Y = detail::ProductResult<X, W, true>;
   if constexpr (detail::same_home<X, W> && rule.ok) {
     detail::require_same_mesh("shardwise::linear", x, weight);
     detail::Extents global = x.impl()->global;
     SHARDWISE_REQUIRE(global[R - 1] == weight.impl()->global[1],
-                      "shardwise::linear: an input of shape " + to_string(x.shape()) + " does not fit a weight of shape " +
-                          to_string(weight.shape()) + ": its last size is the number of input features", ShapeError);
+                      "shardwise::linear: an input of shape " + to_string(x.shape()) +
+                          " does not fit a weight of shape " + to_string(weight.shape()) +
+                          ": its last size is the number of input features",
+                      ShapeError);
     global[R - 1] = weight.impl()->global[0];
     return detail::product<true, Y>("linear", x, weight, detail::NoBias(), global);
   } else {

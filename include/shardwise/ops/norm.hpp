@@ -27,7 +27,9 @@ struct NormNode final : Node {
   void backward(GradSlot& out) override {
     using A = Accumulator<T>;
     const auto wanted = [&](std::size_t i) { return i < inputs.size() && inputs[i] != nullptr; };
-    const auto buffer = [&](bool want, std::int64_t n) { return want ? Buffer(static_cast<std::size_t>(n) * sizeof(T)) : Buffer(); };
+    const auto buffer = [&](bool want, std::int64_t n) {
+      return want ? Buffer(static_cast<std::size_t>(n) * sizeof(T)) : Buffer();
+    };
     Buffer dx = buffer(wanted(0), rows * width);
     Buffer dweight = buffer(wanted(1), width);
     Buffer dbias = buffer(wanted(2), width);
@@ -35,9 +37,11 @@ struct NormNode final : Node {
     const A* rstd = mean + rows;
     const T* g = out.grad.as<const T>();
     if (layer)
-      kernels::layer_norm_backward(x.as<const T>(), weight.as<const T>(), g, mean, rstd, rows, width, dx.as<T>(), dweight.as<T>(), dbias.as<T>());
+      kernels::layer_norm_backward(x.as<const T>(), weight.as<const T>(), g, mean, rstd, rows, width, dx.as<T>(),
+                                   dweight.as<T>(), dbias.as<T>());
     else
-      kernels::rms_norm_backward(x.as<const T>(), weight.as<const T>(), g, rstd, rows, width, dx.as<T>(), dweight.as<T>());
+      kernels::rms_norm_backward(x.as<const T>(), weight.as<const T>(), g, rstd, rows, width, dx.as<T>(),
+                                 dweight.as<T>());
     if (dx) accumulate(*inputs[0], std::move(dx), px(out.pending));
     if (dweight) accumulate(*inputs[1], std::move(dweight), pw(out.pending));
     if (dbias) accumulate(*inputs[2], std::move(dbias), pw(out.pending));
@@ -62,7 +66,7 @@ constexpr bool all_replicated(const PlacementList<N>& list) {
 template <class T>
 inline constexpr double epsilon_of = std::is_same_v<T, bfloat16> ? 0x1p-7
                                      : std::is_same_v<T, half>   ? 0x1p-10
-                                                                 : static_cast<double>(std::numeric_limits<T>::epsilon());
+                                                               : static_cast<double>(std::numeric_limits<T>::epsilon());
 
 struct NoWeight {
   static constexpr PlacementList<0> placements{};
@@ -74,9 +78,10 @@ X norm(const X& x, [[maybe_unused]] const W& weight, [[maybe_unused]] const B& b
   using T = typename X::value_type;
   using A = Accumulator<T>;
   constexpr int last = static_cast<int>(X::rank) - 1;
-  static_assert(whole_dimension_rule(X::placements, last).ok,
-                "shardwise::norm: [O15] the last dimension is whole on every rank and nothing is pending; redistribute<Replicate>(x), or "
-                "shard another dimension");
+  static_assert(
+      whole_dimension_rule(X::placements, last).ok,
+      "shardwise::norm: [O15] the last dimension is whole on every rank and nothing is pending; redistribute<Replicate>(x), or "
+      "shard another dimension");
   constexpr bool has_weight = is_tensor<W>;
   constexpr bool has_bias = is_tensor<B>;
   const std::int64_t width = x.impl()->global[last];
@@ -84,18 +89,23 @@ X norm(const X& x, [[maybe_unused]] const W& weight, [[maybe_unused]] const B& b
   const T* b = nullptr;
   if constexpr (has_weight) {
     SHARDWISE_SAME_HOME("norm", X, W);
-    static_assert(all_replicated(W::placements), "shardwise::norm: [O16] weight and bias are replicated; redistribute<Replicate>(weight)");
+    static_assert(all_replicated(W::placements),
+                  "shardwise::norm: [O16] weight and bias are replicated; redistribute<Replicate>(weight)");
     if (weight.defined()) {
       require_same_mesh("shardwise::norm", x, weight);
-      SHARDWISE_REQUIRE(weight.shape()[0] == width, "shardwise::norm: a weight of shape " + to_string(weight.impl()->global) +
-                                                        " for a last dimension of " + std::to_string(width), ShapeError);
+      SHARDWISE_REQUIRE(weight.shape()[0] == width,
+                        "shardwise::norm: a weight of shape " + to_string(weight.impl()->global) +
+                            " for a last dimension of " + std::to_string(width),
+                        ShapeError);
       w = weight.data();
     }
   }
   if constexpr (has_bias) {
     if (bias.defined()) {
-      SHARDWISE_REQUIRE(bias.shape()[0] == width, "shardwise::norm: a bias of shape " + to_string(bias.impl()->global) +
-                                                      " for a last dimension of " + std::to_string(width), ShapeError);
+      SHARDWISE_REQUIRE(bias.shape()[0] == width,
+                        "shardwise::norm: a bias of shape " + to_string(bias.impl()->global) +
+                            " for a last dimension of " + std::to_string(width),
+                        ShapeError);
       b = bias.data();
     }
   }
@@ -142,8 +152,8 @@ X norm(const X& x, [[maybe_unused]] const W& weight, [[maybe_unused]] const B& b
 /// PyTorch: `torch.nn.functional.layer_norm`.
 template <RealElement T, std::size_t R, class L, class LW>
   requires(R >= 1)
-BasicTensor<T, R, L> layer_norm(const BasicTensor<T, R, L>& x, const BasicTensor<T, 1, LW>& weight, const BasicTensor<T, 1, LW>& bias,
-                                const LayerNormOptions& options = {}) {
+BasicTensor<T, R, L> layer_norm(const BasicTensor<T, R, L>& x, const BasicTensor<T, 1, LW>& weight,
+                                const BasicTensor<T, 1, LW>& bias, const LayerNormOptions& options = {}) {
   return detail::norm<true>(x, weight, bias, options.eps);
 }
 template <RealElement T, std::size_t R, class L>
@@ -155,7 +165,8 @@ BasicTensor<T, R, L> layer_norm(const BasicTensor<T, R, L>& x, const LayerNormOp
 /// x / sqrt(mean(x^2) + eps) * weight over the last dimension. PyTorch: `torch.nn.functional.rms_norm`.
 template <RealElement T, std::size_t R, class L, class LW>
   requires(R >= 1)
-BasicTensor<T, R, L> rms_norm(const BasicTensor<T, R, L>& x, const BasicTensor<T, 1, LW>& weight, const RMSNormOptions& options = {}) {
+BasicTensor<T, R, L> rms_norm(const BasicTensor<T, R, L>& x, const BasicTensor<T, 1, LW>& weight,
+                              const RMSNormOptions& options = {}) {
   const double eps = options.eps > 0 ? options.eps : detail::epsilon_of<T>;
   return detail::norm<false>(x, weight, detail::NoWeight(), eps);
 }

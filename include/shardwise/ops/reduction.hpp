@@ -14,7 +14,8 @@ namespace detail {
 // y(outer, inner) = factor * sum over n of x(outer, n, inner). A whole sum is outer = inner = 1.
 template <class T>
 struct SumNode final : Node {
-  SumNode(std::int64_t o, std::int64_t size, std::int64_t i, Accumulator<T> f) : Node("sum"), outer(o), n(size), inner(i), factor(f) {}
+  SumNode(std::int64_t o, std::int64_t size, std::int64_t i, Accumulator<T> f)
+      : Node("sum"), outer(o), n(size), inner(i), factor(f) {}
   void backward(GradSlot& out) override {
     Buffer dx(static_cast<std::size_t>(outer * n * inner) * sizeof(T));
     kernels::spread_dim(out.grad.as<const T>(), dx.as<T>(), outer, n, inner, factor);
@@ -29,7 +30,8 @@ struct SumNode final : Node {
 
 template <std::size_t N>
 constexpr Rule<N> total_rule(const PlacementList<N>& list) {
-  return rule_for_each_axis(list, [](PlacementValue p) { return p.is_shard() ? AxisRule{true, partial_value()} : linear_rule(p); });
+  return rule_for_each_axis(
+      list, [](PlacementValue p) { return p.is_shard() ? AxisRule{true, partial_value()} : linear_rule(p); });
 }
 template <std::size_t N>
 constexpr Rule<N> sum_rule(const PlacementList<N>& list, int d) {
@@ -37,7 +39,8 @@ constexpr Rule<N> sum_rule(const PlacementList<N>& list, int d) {
 }
 
 template <class T, std::size_t RY, auto RuleValue, class X>
-auto reduce_dimension(const X& x, std::int64_t outer, std::int64_t n, std::int64_t inner, const Extents& global, Accumulator<T> factor) {
+auto reduce_dimension(const X& x, std::int64_t outer, std::int64_t n, std::int64_t inner, const Extents& global,
+                      Accumulator<T> factor) {
   using Layout = typename layout_with<typename X::layout_type, RuleValue>::type;
   auto y = make_tensor<T, RY, Layout>(global, x.mesh_state());
   if constexpr (RY == 0)
@@ -60,11 +63,13 @@ template <bool Mean, class T, std::size_t R, class L>
 auto total(const BasicTensor<T, R, L>& x) {
   using X = BasicTensor<T, R, L>;
   constexpr auto rule = total_rule(X::placements);
-  static_assert(rule.ok,
-                "shardwise::sum: [O10] the sum of a pending maximum, minimum or product is not theirs; redistribute<Replicate>(x) first");
+  static_assert(
+      rule.ok,
+      "shardwise::sum: [O10] the sum of a pending maximum, minimum or product is not theirs; redistribute<Replicate>(x) first");
   Accumulator<T> factor(1);
   if constexpr (Mean)
-    factor = static_cast<Accumulator<T>>(1) / static_cast<Accumulator<T>>(static_cast<double>(x.impl()->global.elements()));
+    factor =
+        static_cast<Accumulator<T>>(1) / static_cast<Accumulator<T>>(static_cast<double>(x.impl()->global.elements()));
   return reduce_dimension<T, 0, rule>(x, 1, x.size(), 1, Extents(), factor);
 }
 
@@ -76,8 +81,9 @@ auto along(const BasicTensor<T, R, L>& x) {
                 "shardwise::sum: [O11] the dimension exists in the tensor; choose one from -rank to rank - 1");
   if constexpr (d >= 0 && d < static_cast<int>(R)) {
     constexpr auto rule = sum_rule(X::placements, d);
-    static_assert(rule.ok,
-                  "shardwise::sum: [O10] the sum of a pending maximum, minimum or product is not theirs; redistribute<Replicate>(x) first");
+    static_assert(
+        rule.ok,
+        "shardwise::sum: [O10] the sum of a pending maximum, minimum or product is not theirs; redistribute<Replicate>(x) first");
     Extents global;
     global.rank = static_cast<int>(R) - 1;
     for (int i = 0, j = 0; i < static_cast<int>(R); ++i)
@@ -86,7 +92,10 @@ auto along(const BasicTensor<T, R, L>& x) {
     if constexpr (Mean)
       factor = static_cast<Accumulator<T>>(1) / static_cast<Accumulator<T>>(static_cast<double>(x.impl()->global[d]));
     const Extents& local = x.impl()->local;
-    return reduce_dimension<T, R - 1, rule>(x, local.elements(0, d), local[d], local.elements(d + 1, local.rank), global, factor);
+    return reduce_dimension<T, R - 1, rule>(x, local.elements(0, d), local[d], local.elements(d + 1, local.rank),
+                                            global, factor);
+  } else {
+    return x;
   }
 }
 

@@ -58,6 +58,14 @@ constexpr AxisRule linear_rule(PlacementValue p) {
   return {true, p};
 }
 
+// -max(a, b) is min(-a, -b).
+constexpr AxisRule negation_rule(PlacementValue p) {
+  if (p.is_partial() && p.op == ReduceOp::product) return no_rule;
+  if (p.is_partial() && p.op == ReduceOp::max) return {true, partial_value(ReduceOp::min)};
+  if (p.is_partial() && p.op == ReduceOp::min) return {true, partial_value(ReduceOp::max)};
+  return {true, p};
+}
+
 enum class Arithmetic { add, multiply, divide };
 
 // a op b with trailing dimensions aligned; `missing_a` leading dimensions of the result are not in a, `missing_b` not in b.
@@ -108,16 +116,27 @@ constexpr AxisRule whole_dimension_rule(PlacementValue p, int d) {
 
 // Which axes of an operand's gradient are pending: those where the operand is replicated and the result is not
 // (sharded or partial work gives partial contributions), and those where the gradient that arrived is pending.
+//
+// `whole`: the result is a term made of something else than a term. Its gradient must be complete, and is: only
+// to_local<Partial<>>(term) can say otherwise.
 struct PendingRule {
   std::uint32_t always = 0;
   std::uint32_t passed = 0;
-  constexpr std::uint32_t operator()(std::uint32_t arrived) const { return always | (arrived & passed); }
+  std::uint32_t whole = 0;
+  std::uint32_t operator()(std::uint32_t arrived) const {
+    SHARDWISE_REQUIRE(
+        (arrived & whole) == 0,
+        "shardwise::backward: the gradient of a pending sum is declared to be pending itself, and an operator needs it "
+        "complete; write to_local(x) instead of to_local<Partial<>>(x), or redistribute<Replicate>(x) before it");
+    return always | (arrived & passed);
+  }
 };
 
 template <std::size_t N>
 constexpr PendingRule pending_rule(const PlacementList<N>& operand, const PlacementList<N>& result) {
   PendingRule rule;
   for (std::size_t i = 0; i < N; ++i) {
+    if (result[i].is_partial() && !operand[i].is_partial()) rule.whole |= 1u << i;
     if (operand[i].is_shard()) continue;
     if (operand[i].is_replicate() && !result[i].is_replicate())
       rule.always |= 1u << i;
@@ -139,7 +158,8 @@ struct layout_with<Distributed<Mesh, P...>, R> {
 
 // Both plain, or both on the same type of mesh.
 template <class A, class B>
-inline constexpr bool same_home = std::is_same_v<typename A::Mesh, typename B::Mesh> && A::distributed == B::distributed;
+inline constexpr bool same_home =
+    std::is_same_v<typename A::Mesh, typename B::Mesh> && A::distributed == B::distributed;
 
 template <class A, class B>
 void require_same_mesh(const char* function, const A& a, const B& b) {
@@ -148,8 +168,8 @@ void require_same_mesh(const char* function, const A& a, const B& b) {
 }
 
 // Two operands and a plain one: what to write instead.
-#define SHARDWISE_SAME_HOME(function, A, B)                                                                    \
-  static_assert(::shardwise::detail::same_home<A, B>,                                                          \
+#define SHARDWISE_SAME_HOME(function, A, B)                                                                        \
+  static_assert(::shardwise::detail::same_home<A, B>,                                                              \
                 "shardwise::" function ": [O1] one operand is plain or lies on another mesh; bring it there with " \
                 "distribute_tensor<P...>(x, mesh) or from_local<P...>(x, mesh)")
 

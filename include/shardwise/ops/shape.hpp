@@ -69,8 +69,8 @@ constexpr PlacementList<N> transposed(PlacementList<N> list, int a, int b) {
 // A reshape keeps every rank's elements where they are if both boxes are the same run of elements, cut in the same
 // places, for every rank: decided from global sizes, so that all ranks agree.
 template <std::size_t N>
-bool same_elements(const PlacementList<N>& from, const Extents& old_shape, const PlacementList<N>& to, const Extents& new_shape,
-                   const Shape<N>& mesh) {
+bool same_elements(const PlacementList<N>& from, const Extents& old_shape, const PlacementList<N>& to,
+                   const Extents& new_shape, const Shape<N>& mesh) {
   std::int64_t ranks = 1;
   for (const std::int64_t k : mesh) ranks *= k;
   for (std::int64_t r = 0; r < ranks; ++r) {
@@ -104,17 +104,21 @@ auto reshape_to(const X& x, Shape<RY> shape) {
   const std::int64_t all = x.impl()->global.elements();
   if (open >= 0 && known > 0 && all % known == 0) shape[static_cast<std::size_t>(open)] = all / known;
   const Extents global(shape);
-  for (std::size_t d = 0; d < RY; ++d)
-    SHARDWISE_REQUIRE(shape[d] >= 0 && global.elements() == all, "shardwise::reshape: " + to_string(x.shape()) + " does not have the elements of " +
-                                                                     to_string(shape), ShapeError);
-  SHARDWISE_REQUIRE(global.elements() == all, "shardwise::reshape: " + to_string(x.shape()) + " has more than one element", ShapeError);
+  bool sizes = global.elements() == all;
+  for (const std::int64_t n : shape) sizes = sizes && n >= 0;
+  SHARDWISE_REQUIRE(sizes,
+                    "shardwise::reshape: " + shardwise::to_string(x.shape()) + " does not have the elements of " +
+                        to_string(global),
+                    ShapeError);
   Extents local = global;
   if constexpr (X::distributed) {
     constexpr auto to = layout_traits<Layout>::placements;
     SHARDWISE_REQUIRE(same_elements(X::placements, x.impl()->global, to, global, x.mesh().shape()),
-                      "shardwise::reshape: from " + to_string(x.shape()) + " placed " + to_string(X::placements) + " to " + to_string(shape) +
-                          " placed " + to_string(to) + " would move elements between ranks; redistribute first, or name the placement: "
-                          "reshape<P...>(x, shape)", ShapeError);
+                      "shardwise::reshape: from " + shardwise::to_string(x.shape()) + " placed " +
+                          to_string(X::placements) + " to " + to_string(global) + " placed " + to_string(to) +
+                          " would move elements between ranks; redistribute first, or name the placement: "
+                          "reshape<P...>(x, shape)",
+                      ShapeError);
     local = local_box(x.mesh(), to, global).size;
   }
   auto y = share_tensor<T, RY, Layout>(x.impl()->buffer, global, local, x.mesh_state());
@@ -142,14 +146,31 @@ struct reshaped_layout<Distributed<Mesh, Old...>, First, P...> {
 /// `reshape<Shard<0>>(x, {n, m})`. Throws `ShapeError` where the sizes do not fit or elements would have to move between
 /// ranks, on all ranks alike. PyTorch: `torch.reshape`.
 template <class... P, Element T, std::size_t R, class L, std::size_t RY>
-auto reshape(const BasicTensor<T, R, L>& x, const std::int64_t (&shape)[RY]) {
-  using Layout = typename detail::reshaped_layout<L, Normalized<P, RY>...>::type;
-  return detail::reshape_to<Layout>(x, detail::to_shape(shape));
+auto reshape(const BasicTensor<T, R, L>& x, const Shape<RY>& shape) {
+  constexpr bool one_each = sizeof...(P) == 0 || sizeof...(P) == detail::layout_traits<L>::axes;
+  static_assert(
+      one_each,
+      "shardwise::reshape: [P1] one placement per mesh axis, or none: the placements stay; a plain tensor takes none");
+  constexpr bool exist = (shard_dim_in_range<P, RY> && ...);
+  static_assert(exist,
+                "shardwise::reshape: [P2] the shard dimension exists in the result; choose one from -rank to rank - 1");
+  if constexpr (one_each && exist) {
+    using Layout = typename detail::reshaped_layout<L, Normalized<P, RY>...>::type;
+    constexpr bool fits = detail::placements_fit<Layout, RY>;
+    static_assert(fits,
+                  "shardwise::reshape: [O25] a sharded dimension does not exist in the result; name its placement: "
+                  "reshape<P...>(x, shape)");
+    if constexpr (fits)
+      return detail::reshape_to<Layout>(x, shape);
+    else
+      return x;
+  } else {
+    return x;
+  }
 }
 template <class... P, Element T, std::size_t R, class L, std::size_t RY>
-auto reshape(const BasicTensor<T, R, L>& x, const Shape<RY>& shape) {
-  using Layout = typename detail::reshaped_layout<L, Normalized<P, RY>...>::type;
-  return detail::reshape_to<Layout>(x, shape);
+auto reshape(const BasicTensor<T, R, L>& x, const std::int64_t (&shape)[RY]) {
+  return reshape<P...>(x, detail::to_shape(shape));
 }
 
 /// Dimensions A and B change places; contiguous again. A shard follows its dimension. PyTorch: `torch.transpose`.
@@ -159,19 +180,25 @@ auto transpose(const BasicTensor<T, R, L>& x) {
   constexpr int b = B < 0 ? B + static_cast<int>(R) : B;
   static_assert(a >= 0 && a < static_cast<int>(R) && b >= 0 && b < static_cast<int>(R),
                 "shardwise::transpose: [O11] the dimension exists in the tensor; choose one from -rank to rank - 1");
-  constexpr detail::Rule<detail::layout_traits<L>::axes> rule{true, detail::transposed(detail::layout_traits<L>::placements, a, b)};
-  using Layout = typename detail::layout_with<L, rule>::type;
-  detail::Extents global = x.impl()->global;
-  std::swap(global[a], global[b]);
-  auto y = detail::make_tensor<T, R, Layout>(global, x.mesh_state());
-  detail::kernels::transpose(x.impl()->local, a, b, x.data(), y.data());
-  if constexpr (FieldElement<T>)
-    if (detail::wants_grad(x)) {
-      auto node = std::make_shared<detail::TransposeNode<T>>(y.impl()->local, a, b);
-      node->inputs.push_back(x.impl()->slot);
-      detail::record(y, std::move(node));
-    }
-  return y;
+  constexpr bool exists = a >= 0 && a < static_cast<int>(R) && b >= 0 && b < static_cast<int>(R);
+  if constexpr (!exists) {
+    return x;
+  } else {
+    constexpr detail::Rule<detail::layout_traits<L>::axes> rule{
+        true, detail::transposed(detail::layout_traits<L>::placements, a, b)};
+    using Layout = typename detail::layout_with<L, rule>::type;
+    detail::Extents global = x.impl()->global;
+    std::swap(global[a], global[b]);
+    auto y = detail::make_tensor<T, R, Layout>(global, x.mesh_state());
+    detail::kernels::transpose(x.impl()->local, a, b, x.data(), y.data());
+    if constexpr (FieldElement<T>)
+      if (detail::wants_grad(x)) {
+        auto node = std::make_shared<detail::TransposeNode<T>>(y.impl()->local, a, b);
+        node->inputs.push_back(x.impl()->slot);
+        detail::record(y, std::move(node));
+      }
+    return y;
+  }
 }
 
 /// Tensors of one layout behind each other along dimension D, which is not sharded. PyTorch: `torch.cat`.
@@ -183,43 +210,53 @@ BasicTensor<T, R, L> concat(const BasicTensor<T, R, L>& first, const More&... mo
   constexpr bool whole = detail::rule_for_each_axis(detail::layout_traits<L>::placements, [](detail::PlacementValue p) {
                            return p.is_shard(d) ? detail::no_rule : detail::AxisRule{true, p};
                          }).ok;
-  static_assert(whole, "shardwise::concat: [O18] the dimension is not sharded; redistribute the operands, or concat along another one");
-  const BasicTensor<T, R, L>* all[] = {&first, static_cast<const BasicTensor<T, R, L>*>(&more)...};
-  detail::Extents global = first.impl()->global;
-  global[d] = 0;
-  for (const auto* x : all) {
-    detail::Extents other = x->impl()->global;
-    global[d] += other[d];
-    other[d] = global[d];
-    SHARDWISE_REQUIRE(other == global, "shardwise::concat: shapes " + to_string(first.shape()) + " and " + to_string(x->shape()) +
-                                           " differ in another dimension than " + std::to_string(d), ShapeError);
-    detail::require_same_mesh("shardwise::concat", first, *x);
-  }
-  auto y = detail::make_tensor<T, R, L>(global, first.mesh_state());
-  const detail::Extents& shape = y.impl()->local;
-  const std::int64_t outer = shape.elements(0, d);
-  const std::int64_t inner = shape.elements(d + 1, shape.rank);
-  std::int64_t offset = 0;
-  bool wanted = false;
-  std::vector<std::int64_t> sizes;
-  for (const auto* x : all) {
-    const std::int64_t n = x->impl()->local[d];
-    detail::kernels::insert_slice(x->data(), y.data(), outer, n, inner, shape[d], offset);
-    offset += n;
-    sizes.push_back(n);
-    wanted = wanted || detail::wants_grad(*x);
-  }
-  if constexpr (FieldElement<T>)
-    if (wanted) {
-      auto node = std::make_shared<detail::ConcatNode<T>>();
-      for (const auto* x : all) node->inputs.push_back(x->impl()->slot);
-      node->sizes = std::move(sizes);
-      node->outer = outer;
-      node->inner = inner;
-      node->total = shape[d];
-      detail::record(y, std::move(node));
+  static_assert(
+      whole,
+      "shardwise::concat: [O18] the dimension is not sharded; redistribute the operands, or concat along another one");
+  constexpr bool alike = (std::is_same_v<More, BasicTensor<T, R, L>> && ...);
+  static_assert(alike, "shardwise::concat: [O24] all operands have one type: element type, rank, mesh and placements");
+  if constexpr (d < 0 || d >= static_cast<int>(R) || !whole || !alike) {
+    return first;
+  } else {
+    const BasicTensor<T, R, L>* all[] = {&first, static_cast<const BasicTensor<T, R, L>*>(&more)...};
+    detail::Extents global = first.impl()->global;
+    global[d] = 0;
+    for (const auto* x : all) {
+      detail::Extents other = x->impl()->global;
+      global[d] += other[d];
+      other[d] = global[d];
+      SHARDWISE_REQUIRE(other == global,
+                        "shardwise::concat: shapes " + to_string(first.shape()) + " and " + to_string(x->shape()) +
+                            " differ in another dimension than " + std::to_string(d),
+                        ShapeError);
+      detail::require_same_mesh("shardwise::concat", first, *x);
     }
-  return y;
+    auto y = detail::make_tensor<T, R, L>(global, first.mesh_state());
+    const detail::Extents& shape = y.impl()->local;
+    const std::int64_t outer = shape.elements(0, d);
+    const std::int64_t inner = shape.elements(d + 1, shape.rank);
+    std::int64_t offset = 0;
+    bool wanted = false;
+    std::vector<std::int64_t> sizes;
+    for (const auto* x : all) {
+      const std::int64_t n = x->impl()->local[d];
+      detail::kernels::insert_slice(x->data(), y.data(), outer, n, inner, shape[d], offset);
+      offset += n;
+      sizes.push_back(n);
+      wanted = wanted || detail::wants_grad(*x);
+    }
+    if constexpr (FieldElement<T>)
+      if (wanted) {
+        auto node = std::make_shared<detail::ConcatNode<T>>();
+        for (const auto* x : all) node->inputs.push_back(x->impl()->slot);
+        node->sizes = std::move(sizes);
+        node->outer = outer;
+        node->inner = inner;
+        node->total = shape[d];
+        detail::record(y, std::move(node));
+      }
+    return y;
+  }
 }
 
 }  // namespace shardwise

@@ -57,8 +57,10 @@ BasicTensor<T, R, L> softmax_along(const BasicTensor<T, R, L>& x) {
   static_assert(d >= 0 && d < static_cast<int>(R),
                 "shardwise::softmax: [O11] the dimension exists in the tensor; choose one from -rank to rank - 1");
   constexpr bool whole = whole_dimension_rule(layout_traits<L>::placements, d).ok;
-  static_assert(whole, "shardwise::softmax: [O12] the dimension is whole on every rank and nothing is pending; redistribute<Replicate>(x), "
-                       "or shard another dimension");
+  static_assert(
+      whole,
+      "shardwise::softmax: [O12] the dimension is whole on every rank and nothing is pending; redistribute<Replicate>(x), "
+      "or shard another dimension");
   auto y = make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
   const Extents& shape = x.impl()->local;
   const std::int64_t outer = shape.elements(0, d);
@@ -85,7 +87,8 @@ struct CrossEntropyNode final : Node {
     if (per_row)
       kernels::cross_entropy_backward<T>(arguments, kept, g, Accumulator<T>(1), dx.as<T>());
     else
-      kernels::cross_entropy_backward<T>(arguments, kept, nullptr, static_cast<Accumulator<T>>(g[0]) * factor, dx.as<T>());
+      kernels::cross_entropy_backward<T>(arguments, kept, nullptr, static_cast<Accumulator<T>>(g[0]) * factor,
+                                         dx.as<T>());
     accumulate(*inputs[0], std::move(dx), pending(out.pending));
   }
   kernels::CrossEntropyArguments<T> arguments{};
@@ -145,9 +148,10 @@ auto cross_entropy(const BasicTensor<T, R, LX>& logits, const BasicTensor<std::i
   static_assert(R >= 2 && RT + 1 == R, "shardwise::cross_entropy: [O13] logits are (N, C, ...) and targets (N, ...)");
   SHARDWISE_SAME_HOME("cross_entropy", X, Target);
   constexpr auto rule = detail::cross_entropy_of<How, X, Target>();
-  static_assert(rule.ok,
-                "shardwise::cross_entropy: [O14] classes are whole on every rank; logits are Replicate or Shard<0>; the mean over a sharded "
-                "batch needs replicated targets; redistribute");
+  static_assert(
+      rule.ok,
+      "shardwise::cross_entropy: [O14] classes are whole on every rank; logits are Replicate or Shard<0>; the mean over a sharded "
+      "batch needs replicated targets; redistribute");
   constexpr std::size_t RY = How == Reduction::none ? RT : 0;
   using Y = BasicTensor<T, RY, typename detail::layout_with<LX, rule>::type>;
   if constexpr (R >= 2 && RT + 1 == R && detail::same_home<X, Target> && rule.ok) {
@@ -157,10 +161,13 @@ auto cross_entropy(const BasicTensor<T, R, LX>& logits, const BasicTensor<std::i
     expected.rank = static_cast<int>(RT);
     for (int d = 0, j = 0; d < static_cast<int>(R); ++d)
       if (d != 1) expected[j++] = global[d];
-    SHARDWISE_REQUIRE(expected == target.impl()->global, "shardwise::cross_entropy: logits of shape " + to_string(logits.shape()) +
-                                                             " do not fit targets of shape " + to_string(target.shape()), ShapeError);
-    SHARDWISE_REQUIRE(!options.weight.defined() || options.weight.shape()[0] == global[1],
-                      "shardwise::cross_entropy: the class weights do not fit " + std::to_string(global[1]) + " classes", ShapeError);
+    SHARDWISE_REQUIRE(expected == target.impl()->global,
+                      "shardwise::cross_entropy: logits of shape " + to_string(logits.shape()) +
+                          " do not fit targets of shape " + to_string(target.shape()),
+                      ShapeError);
+    SHARDWISE_REQUIRE(
+        !options.weight.defined() || options.weight.shape()[0] == global[1],
+        "shardwise::cross_entropy: the class weights do not fit " + std::to_string(global[1]) + " classes", ShapeError);
     const detail::Extents& local = logits.impl()->local;
     detail::kernels::CrossEntropyArguments<T> in{};
     in.outer = local[0];
@@ -181,10 +188,11 @@ auto cross_entropy(const BasicTensor<T, R, LX>& logits, const BasicTensor<std::i
         for (std::int64_t i = 0; i < target.size(); ++i)
           if (target.data()[i] != in.ignore_index)
             all_weights += in.weight != nullptr ? static_cast<double>(in.weight[target.data()[i]]) : 1.0;
-        in.target += first * in.inner;
+        if (in.outer > 0) in.target += (first - target.local_offset()[0]) * in.inner;
       }
     }
-    Y y = detail::make_tensor<T, RY, typename Y::layout_type>(How == Reduction::none ? expected : detail::Extents(), logits.mesh_state());
+    Y y = detail::make_tensor<T, RY, typename Y::layout_type>(How == Reduction::none ? expected : detail::Extents(),
+                                                              logits.mesh_state());
     const bool wanted = detail::wants_grad(logits);
     detail::Buffer saved;
     if (wanted) saved = detail::Buffer(static_cast<std::size_t>(in.outer * in.inner) * 2 * sizeof(Accumulator<T>));
@@ -192,7 +200,8 @@ auto cross_entropy(const BasicTensor<T, R, LX>& logits, const BasicTensor<std::i
                                                         wanted ? saved.template as<Accumulator<T>>() : nullptr);
     const double denominator = all_weights >= 0 ? all_weights : sums.weight;
     if constexpr (How == Reduction::sum) y.data()[0] = static_cast<T>(static_cast<Accumulator<T>>(sums.loss));
-    if constexpr (How == Reduction::mean) y.data()[0] = static_cast<T>(static_cast<Accumulator<T>>(sums.loss / denominator));
+    if constexpr (How == Reduction::mean)
+      y.data()[0] = static_cast<T>(static_cast<Accumulator<T>>(sums.loss / denominator));
     if (wanted) {
       auto node = std::make_shared<detail::CrossEntropyNode<T>>();
       node->arguments = in;
