@@ -16,7 +16,7 @@ namespace names {
 
 namespace {
 
-constexpr double learning_rate = 0.1;
+constexpr double learning_rate = 0.3;
 constexpr double momentum = 0.9;
 
 struct Batch {
