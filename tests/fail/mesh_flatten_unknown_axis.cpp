@@ -1,0 +1,13 @@
+// ME-20 [M3]: flattening an axis that is not there.
+// expect-error: shardwise::DeviceMesh::flatten: \[M3\] no axis has this name; the mesh\'s type lists its axes
+#include <shardwise/core.hpp>
+
+using namespace shardwise;
+using Mesh = DeviceMesh<ThreadCommunicator, "dp", "tp">;
+using Line = DeviceMesh<ThreadCommunicator, "tp">;
+
+#if SHARDWISE_EXPECT_FAIL
+auto f(const Mesh& mesh) { return mesh.flatten<"dp", "pp">(); }
+#else
+auto f(const Mesh& mesh) { return mesh.flatten<"dp", "tp">(); }
+#endif

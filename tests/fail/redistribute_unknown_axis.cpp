@@ -1,0 +1,13 @@
+// ME-19 [M3]: the mesh has no axis "pp".
+// expect-error: shardwise::DeviceMesh: \[M3\] no axis has this name; the mesh\'s type lists its axes
+#include <shardwise/core.hpp>
+
+using namespace shardwise;
+using Mesh = DeviceMesh<ThreadCommunicator, "dp", "tp">;
+using Line = DeviceMesh<ThreadCommunicator, "tp">;
+
+#if SHARDWISE_EXPECT_FAIL
+auto f(const DTensor<float, 2, Mesh, Shard<0>, Replicate>& x) { return redistribute<On<"pp", Replicate>>(x); }
+#else
+auto f(const DTensor<float, 2, Mesh, Shard<0>, Replicate>& x) { return redistribute<On<"dp", Replicate>>(x); }
+#endif
