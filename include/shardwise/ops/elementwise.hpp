@@ -111,7 +111,7 @@ constexpr auto arithmetic_of() {
       return arithmetic_rule(Kind, p, q, rank - static_cast<int>(A::rank), rank - static_cast<int>(B::rank));
     });
   else
-    return Rule<A::placements.size()>{true, A::placements};
+    return PlacementRule<A::placements.size()>{true, A::placements};
 }
 
 template <class T, Arithmetic Kind>

@@ -46,7 +46,7 @@ constexpr auto embedding_of() {
     return rule_for_each_axis(W::placements, I::placements,
                               [](PlacementValue p, PlacementValue q) { return embedding_rule(p, q, static_cast<int>(I::rank)); });
   else
-    return Rule<W::placements.size()>{true, W::placements};
+    return PlacementRule<W::placements.size()>{true, W::placements};
 }
 
 template <class T>

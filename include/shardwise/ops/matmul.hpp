@@ -74,7 +74,7 @@ constexpr auto matmul_of() {
       return matmul_rule(p, q, static_cast<int>(A::rank), Transposed);
     });
   else
-    return Rule<A::placements.size()>{true, A::placements};
+    return PlacementRule<A::placements.size()>{true, A::placements};
 }
 
 // The bias of a product lies as the columns of its result; of a pending sum it is replicated and added by the first

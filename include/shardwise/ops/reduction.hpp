@@ -29,12 +29,12 @@ struct SumNode final : Node {
 };
 
 template <std::size_t N>
-constexpr Rule<N> total_rule(const PlacementList<N>& list) {
+constexpr PlacementRule<N> total_rule(const PlacementList<N>& list) {
   return rule_for_each_axis(
       list, [](PlacementValue p) { return p.is_shard() ? AxisRule{true, partial_value()} : linear_rule(p); });
 }
 template <std::size_t N>
-constexpr Rule<N> sum_rule(const PlacementList<N>& list, int d) {
+constexpr PlacementRule<N> sum_rule(const PlacementList<N>& list, int d) {
   return rule_for_each_axis(list, [d](PlacementValue p) { return sum_rule(p, d); });
 }
 

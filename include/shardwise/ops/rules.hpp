@@ -20,14 +20,14 @@ struct AxisRule {
 inline constexpr AxisRule no_rule{false, replicate_value()};
 
 template <std::size_t N>
-struct Rule {
+struct PlacementRule {
   bool ok = true;
   PlacementList<N> out{};
 };
 
 template <std::size_t N, class F>
-constexpr Rule<N> rule_for_each_axis(const PlacementList<N>& a, const PlacementList<N>& b, F f) {
-  Rule<N> rule;
+constexpr PlacementRule<N> rule_for_each_axis(const PlacementList<N>& a, const PlacementList<N>& b, F f) {
+  PlacementRule<N> rule;
   for (std::size_t i = 0; i < N; ++i) {
     const AxisRule one = f(a[i], b[i]);
     rule.ok = rule.ok && one.ok;
@@ -38,7 +38,7 @@ constexpr Rule<N> rule_for_each_axis(const PlacementList<N>& a, const PlacementL
 }
 
 template <std::size_t N, class F>
-constexpr Rule<N> rule_for_each_axis(const PlacementList<N>& a, F f) {
+constexpr PlacementRule<N> rule_for_each_axis(const PlacementList<N>& a, F f) {
   return rule_for_each_axis(a, a, [&](PlacementValue p, PlacementValue) { return f(p); });
 }
 

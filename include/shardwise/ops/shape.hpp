@@ -184,7 +184,7 @@ auto transpose(const BasicTensor<T, R, L>& x) {
   if constexpr (!exists) {
     return x;
   } else {
-    constexpr detail::Rule<detail::layout_traits<L>::axes> rule{
+    constexpr detail::PlacementRule<detail::layout_traits<L>::axes> rule{
         true, detail::transposed(detail::layout_traits<L>::placements, a, b)};
     using Layout = typename detail::layout_with<L, rule>::type;
     detail::Extents global = x.impl()->global;

@@ -47,7 +47,7 @@ struct SoftmaxNode final : Node {
 };
 
 template <std::size_t N>
-constexpr Rule<N> whole_dimension_rule(const PlacementList<N>& list, int d) {
+constexpr PlacementRule<N> whole_dimension_rule(const PlacementList<N>& list, int d) {
   return rule_for_each_axis(list, [d](PlacementValue p) { return whole_dimension_rule(p, d); });
 }
 
@@ -118,7 +118,7 @@ constexpr auto cross_entropy_of() {
     return rule_for_each_axis(A::placements, B::placements,
                               [](PlacementValue p, PlacementValue q) { return cross_entropy_rule(p, q, How); });
   else
-    return Rule<A::placements.size()>{true, A::placements};
+    return PlacementRule<A::placements.size()>{true, A::placements};
 }
 
 }  // namespace detail
