@@ -1,0 +1,126 @@
+// Modules inside modules: lists, arrays, nesting, the root; equal remaining rules are one type; names.
+#include <shardwise/testing/doctest.hpp>
+
+#include <type_traits>
+
+#include "parallel/support.hpp"
+
+using namespace shardwise;
+using namespace test;
+
+namespace {
+
+template <class Scope = Unsharded<float>>
+struct Mlp {
+  Child<Scope, "net1", nn::Linear> net1;
+  Child<Scope, "net2", nn::Linear> net2;
+  auto operator()(const auto& x) const { return net2(relu(net1(x))); }
+};
+
+template <class Scope = Unsharded<float>>
+struct Stacked {
+  ChildList<Scope, "layers", Mlp> layers;
+  auto operator()(const auto& x) const {
+    auto y = layers[0](x);
+    for (std::size_t i = 1; i < layers.size(); ++i) y = layers[i](y);
+    return y;
+  }
+};
+
+template <class Scope = Unsharded<float>>
+struct Array {
+  ChildArray<Scope, "layers", Mlp, 3> layers;
+  auto operator()(const auto& x) const { return layers(x); }
+};
+
+template <class Scope = Unsharded<float>>
+struct Deep {
+  Child<Scope, "a", Stacked> a;
+  Child<Scope, "b", Mlp> b;
+  double scale = 1;
+  auto operator()(const auto& x) const { return b(a(x)) * static_cast<float>(scale); }
+};
+
+Mlp<> mlp(std::uint64_t seed) {
+  manual_seed(seed);
+  return {nn::linear(6, 8), nn::linear(8, 6)};
+}
+
+template <class M>
+std::string parameter_names(const M& module) {
+  std::string names;
+  for_each_parameter(module, [&](std::string_view name, const auto&) { names += std::string(name) + " "; });
+  return names;
+}
+template <class M>
+std::string module_names(const M& module) {
+  std::string names;
+  for_each_module(module, [&](std::string_view name, const auto&) { names += "[" + std::string(name) + "]"; });
+  return names;
+}
+
+}  // namespace
+
+SHARDWISE_TEST_RANKS("a list has one type for all its layers, and names by index", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  static constexpr auto plan = parallelize_plan("layers.*.net1"_path = ColwiseParallel{}, "layers.*.net2"_path = RowwiseParallel{});
+  Stacked<> dense{{mlp(1), mlp(2), mlp(3)}};
+  auto sharded = parallelize_module<plan>(dense, mesh);
+  CHECK(sharded.layers.size() == 3);
+  CHECK(parameter_names(sharded) == parameter_names(dense));
+  CHECK(parameter_names(sharded).substr(0, 34) == "layers.0.net1.weight layers.0.net1");
+  CHECK(module_names(sharded) == "[][layers.0][layers.0.net1][layers.0.net2][layers.1][layers.1.net1][layers.1.net2][layers.2][layers.2.net1][layers.2.net2]");
+  CHECK(sharded.layers[2].net1.weight.local_shape() == Shape<2>{2, 6});
+  manual_seed(9);
+  const auto x = rand<float>({5, 6});
+  train_alike(dense, sharded, x, x);
+  int warnings = 0;
+  ScopedWarningHandler handler([&](std::string_view) { ++warnings; });
+  CHECK(parallelize_module<plan>(Stacked<>{}, mesh).layers.empty());
+  CHECK(warnings == 1);
+}
+
+SHARDWISE_TEST_RANKS("an array has rules of its own for every index", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  static constexpr auto plan = parallelize_plan(
+      "layers.[02].net1"_path = ColwiseParallel{}, "layers.[02].net2"_path = RowwiseParallel{},
+      "layers.1.net*"_path = ColwiseParallel{.output_layouts = Replicate{}});
+  Array<> dense{{mlp(1), mlp(2), mlp(3)}};
+  auto sharded = parallelize_module<plan>(dense, mesh);
+  using First = std::remove_cvref_t<decltype(sharded.layers.get<0>())>::Module;
+  using Second = std::remove_cvref_t<decltype(sharded.layers.get<1>())>::Module;
+  using Third = std::remove_cvref_t<decltype(sharded.layers.get<2>())>::Module;
+  static_assert(std::is_same_v<First, Third>);
+  static_assert(!std::is_same_v<First, Second>);
+  CHECK(sharded.layers.get<0>().net2.weight.local_shape() == Shape<2>{6, 2});
+  CHECK(sharded.layers.get<1>().net2.weight.local_shape() == Shape<2>{world.rank() < 3 ? 2 : 0, 8});
+  CHECK(parameter_names(sharded) == parameter_names(dense));
+  manual_seed(9);
+  const auto x = rand<float>({5, 6});
+  train_alike(dense, sharded, x, x);
+}
+
+SHARDWISE_TEST_RANKS("plans reach down through children and lists; the root has a style too", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  static constexpr auto plan = parallelize_plan(
+      ""_path = PrepareModuleInputOutput{.input_layouts = Shard<0>{}, .desired_input_layouts = Replicate{}, .use_local_input = true,
+                                         .output_layouts = Replicate{}, .desired_output_layouts = Shard<0>{}},
+      "a.layers.*.net1"_path = ColwiseParallel{}, "a.layers.*.net2"_path = RowwiseParallel{},
+      "b.net1"_path = ColwiseParallel{}, "b.net2"_path = RowwiseParallel{});
+  Deep<> dense{Stacked<>{{mlp(1), mlp(2)}}, mlp(3), 0.5};
+  auto sharded = parallelize_module<plan>(dense, mesh);
+  // The same rules remain below both: one type.
+  static_assert(std::is_same_v<std::remove_cvref_t<decltype(sharded.a.layers[0])>::Base::Module, std::remove_cvref_t<decltype(sharded.b)>::Module>);
+  CHECK(sharded.scale == 0.5);
+  CHECK(module_names(sharded) == module_names(dense));
+  CHECK(parameter_names(sharded) == parameter_names(dense));
+  manual_seed(9);
+  const auto x = rand<float>({8, 6});
+  const auto y = dense(x);
+  const auto z = sharded(part<Shard<0>>(x, mesh));
+  CHECK(allclose(z, part<Shard<0>>(y, mesh), {.rtol = 1e-5, .atol = 1e-6}));
+  backward(sum(y * y));
+  backward(sum(z * z));
+  settle_gradients(parameters(sharded));
+  check_close(whole(dense, Take::gradient), whole(sharded, Take::gradient), 2e-5);
+}
