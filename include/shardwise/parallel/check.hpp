@@ -23,11 +23,12 @@ struct PlanFacts {
   std::size_t unsupported = N;  // shards parameters of a layer that it does not know, or of a module without any
 };
 
-template <auto plan, auto descent, std::size_t K>
-constexpr auto numbers_below(const std::array<std::size_t, plan.size>& numbers) {
+// The descent is an argument of the function, not of the template: g++ 12 takes two for one that differ in their flags alone.
+template <std::size_t K, std::size_t N>
+constexpr auto numbers_below(const Descent<N>& descent, const std::array<std::size_t, N>& numbers) {
   std::array<std::size_t, K> list{};
   std::size_t n = 0;
-  for (std::size_t i = 0; i < plan.size; ++i)
+  for (std::size_t i = 0; i < N; ++i)
     if (descent.keep[i]) list[n++] = numbers[i];
   return list;
 }
@@ -57,7 +58,7 @@ constexpr bool supports_kind() {
 template <auto plan, class S, Name name, template <class> class M, std::size_t N>
 constexpr void gather_below(PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers) {
   constexpr auto descent = descend_to(patterns(plan), name.view());
-  gather_facts<below<plan, name>, M<S>>(facts, numbers_below<plan, descent, descent.count>(numbers));
+  gather_facts<below<plan, name>, M<S>>(facts, numbers_below<descent.count>(descent, numbers));
 }
 
 template <class Member>
@@ -80,7 +81,7 @@ struct MemberFacts<ChildList<S, name, M>> {
   static constexpr void gather(PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers) {
     constexpr auto to_list = descend_to(patterns(plan), name.view());
     constexpr auto list_plan = below<plan, name>;
-    const auto list_numbers = numbers_below<plan, to_list, to_list.count>(numbers);
+    const auto list_numbers = numbers_below<to_list.count>(to_list, numbers);
     for (std::size_t i = 0; i < list_plan.size; ++i)  // a rule that ends at the list itself applies to nothing callable
       if (patterns(list_plan)[i].empty()) facts.unsupported = list_numbers[i];
     constexpr std::size_t apart = rule_that_tells_indices_apart(patterns(list_plan));
@@ -89,7 +90,7 @@ struct MemberFacts<ChildList<S, name, M>> {
       facts.matched[list_numbers[apart]] = true;
     } else {
       constexpr auto to_element = descend_to_indices(patterns(list_plan));
-      gather_facts<below_indices<list_plan>, M<S>>(facts, numbers_below<list_plan, to_element, to_element.count>(list_numbers));
+      gather_facts<below_indices<list_plan>, M<S>>(facts, numbers_below<to_element.count>(to_element, list_numbers));
     }
   }
 };
@@ -100,7 +101,7 @@ struct MemberFacts<ChildArray<S, name, M, K>> {
   static constexpr void gather(PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers) {
     constexpr auto to_list = descend_to(patterns(plan), name.view());
     constexpr auto list_plan = below<plan, name>;
-    const auto list_numbers = numbers_below<plan, to_list, to_list.count>(numbers);
+    const auto list_numbers = numbers_below<to_list.count>(to_list, numbers);
     for (std::size_t i = 0; i < list_plan.size; ++i)
       if (patterns(list_plan)[i].empty()) facts.unsupported = list_numbers[i];
     [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -174,8 +175,8 @@ template <auto plan>
 constexpr Name pattern_or_none(std::size_t i) {
   return i < plan.size ? patterns(plan)[i] : Name();
 }
-template <auto plan, auto facts>
-constexpr std::size_t first_unmatched() {
+template <auto plan>
+constexpr std::size_t first_unmatched(const PlanFacts<plan.size>& facts) {
   for (std::size_t i = 0; i < plan.size; ++i)
     if (!facts.matched[i]) return i;
   return plan.size;

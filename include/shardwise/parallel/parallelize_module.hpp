@@ -225,7 +225,7 @@ auto parallelize(M& module, const Mesh& mesh, const ParallelizeOptions& options,
   static_assert(style_knows_the_layer<(facts.unsupported < plan.size), pattern_or_none<plan>(facts.unsupported)>,
                 "shardwise::parallelize_module: [Q4] the style does not know this layer: ColwiseParallel and RowwiseParallel shard linear and "
                 "embedding layers (of your own: Param<Scope, name, rank, LinearLayer>)");
-  constexpr std::size_t unmatched = first_unmatched<plan, facts>();
+  constexpr std::size_t unmatched = first_unmatched<plan>(facts);
   if constexpr (is_strict<std::remove_cvref_t<decltype(plan_or_style)>>)
     static_assert(rule_matches_a_module<(unmatched < plan.size), pattern_or_none<plan>(unmatched)>,
                   "shardwise::parallelize_module: [Q5] a rule of a strict plan matches no module; mend its pattern or drop it");
