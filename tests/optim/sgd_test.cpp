@@ -1,0 +1,175 @@
+// optim::SGD against a loop over one array, and what an optimizer step does with pending gradients.
+#include <shardwise/testing/doctest.hpp>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <shardwise/shardwise.hpp>
+
+using namespace shardwise;
+
+namespace {
+
+template <class Scope = Unsharded<double>>
+struct Point {
+  Param<Scope, "p", 1> p;
+  Param<Scope, "q", 1> q;
+};
+
+Point<> point() { return {arange<double>({5}) - 2.0, ones<double>({3})}; }
+
+// The gradient in step t at p: of p^2 (t + 1) / 2.
+std::vector<double> by_loop(const optim::SGDOptions& o, int steps) {
+  std::vector<double> p{-2, -1, 0, 1, 2};
+  std::vector<double> buffer(5, 0);
+  for (int t = 0; t < steps; ++t)
+    for (std::size_t i = 0; i < 5; ++i) {
+      double g = p[i] * (t + 1);
+      if (o.maximize) g = -g;
+      g += o.weight_decay * p[i];
+      if (o.momentum != 0) {
+        buffer[i] = t == 0 ? g : o.momentum * buffer[i] + (1 - o.dampening) * g;
+        g = o.nesterov ? g + o.momentum * buffer[i] : buffer[i];
+      }
+      p[i] -= o.lr * g;
+    }
+  return p;
+}
+
+std::vector<double> by_library(const optim::SGDOptions& o, int steps) {
+  const auto model = point();
+  optim::SGD sgd(parameters(model), o);
+  for (int t = 0; t < steps; ++t) {
+    sgd.zero_grad();
+    backward(sum(model.p.tensor() * model.p.tensor()) * (0.5 * (t + 1)));
+    sgd.step();
+  }
+  CHECK(equal(model.q.tensor(), ones<double>({3})));  // no gradient: left alone
+  return std::vector<double>(model.p.data(), model.p.data() + 5);
+}
+
+std::string message(const optim::SGDOptions& options) {
+  try {
+    optim::SGD sgd({}, options);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+template <class Scope = Unsharded<float>>
+struct Norms {
+  Child<Scope, "a", nn::LayerNorm> a;
+  Child<Scope, "b", nn::LayerNorm> b;
+  auto operator()(const auto& x) const { return b(a(x)); }
+};
+
+}  // namespace
+
+TEST_CASE("SGD in all its variants is the loop that it stands for") {
+  for (const double momentum : {0.0, 0.9})
+    for (const double dampening : {0.0, 0.25})
+      for (const double decay : {0.0, 0.1})
+        for (const bool nesterov : {false, true})
+          for (const bool maximize : {false, true}) {
+            if (nesterov && (momentum == 0 || dampening != 0)) continue;
+            const optim::SGDOptions o{.lr = 0.05, .momentum = momentum, .dampening = dampening, .weight_decay = decay,
+                                      .nesterov = nesterov, .maximize = maximize};
+            INFO("momentum ", momentum, " dampening ", dampening, " decay ", decay, " nesterov ", nesterov, " maximize ", maximize);
+            const auto expected = by_loop(o, 4);
+            const auto found = by_library(o, 4);
+            for (std::size_t i = 0; i < 5; ++i) CHECK(std::abs(found[i] - expected[i]) <= 1e-13 * std::max(1.0, std::abs(expected[i])));
+          }
+}
+
+TEST_CASE("options that make no sense are refused") {
+  CHECK(message({}) == "");
+  CHECK(message({.lr = -0.1}).find("learning rate") != std::string::npos);
+  CHECK(message({.momentum = -1}).find("momentum") != std::string::npos);
+  CHECK(message({.weight_decay = -1}).find("weight decay") != std::string::npos);
+  CHECK(message({.nesterov = true}).find("Nesterov") != std::string::npos);
+  CHECK(message({.momentum = 0.9, .dampening = 0.1, .nesterov = true}).find("Nesterov") != std::string::npos);
+  CHECK(message({.lr = std::nan("")}) != "");
+  CHECK(message({.momentum = std::nan("")}) != "");
+}
+
+TEST_CASE("gradients add up until they are zeroed, and the rate may change between steps") {
+  const auto model = point();
+  optim::SGD sgd(parameters(model), {.lr = 0.5});
+  for (int pass = 0; pass < 3; ++pass) backward(sum(model.p.tensor()));
+  CHECK(equal(model.p.grad(), full<double>({5}, 3)));
+  sgd.step();
+  CHECK(model.p.data()[0] == -3.5);
+  sgd.step();  // the gradient is still there
+  CHECK(model.p.data()[0] == -5);
+  sgd.zero_grad();
+  CHECK(!model.p.has_grad());
+  CHECK_THROWS_AS(model.p.grad(), Error);
+  sgd.step();
+  CHECK(model.p.data()[0] == -5);
+  sgd.options().lr = 1;
+  backward(sum(model.p.tensor()));
+  sgd.step();
+  CHECK(model.p.data()[0] == -6);
+  zero_grad(parameters(model));
+  CHECK(!model.p.has_grad());
+}
+
+SHARDWISE_TEST_RANKS("pending gradients of all parameters cost one all_reduce a step", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  static constexpr auto plan = parallelize_plan("a"_path = SequenceParallel{}, "b"_path = SequenceParallel{});
+  const Norms<> dense{nn::layer_norm(6), nn::layer_norm(6)};
+  const auto sharded = parallelize_module<plan>(dense, mesh);
+  manual_seed(1);
+  const auto x = rand<float>({2, 10, 6});
+  optim::SGD of_dense(parameters(dense), {.lr = 0.1, .momentum = 0.9});
+  optim::SGD of_sharded(parameters(sharded), {.lr = 0.1, .momentum = 0.9});
+  for (int step = 0; step < 3; ++step) {
+    const auto y = dense(x);
+    backward(sum(y * y * y));
+    CommDebugMode comm;
+    const auto z = sharded(distribute_tensor<Shard<1>>(x, mesh, {.src_data_rank = no_source}));
+    backward(sum(z * z * z));
+    CHECK(comm.total_count() == 0);
+    CHECK_THROWS_WITH_AS(sharded.a.weight.grad(), doctest::Contains("settle_gradients"), Error);
+    CHECK(sharded.a.weight.has_grad());
+    of_dense.step();
+    of_sharded.step();
+    CHECK(comm.total_count() == 1);
+    CHECK(comm.count(Collective::all_reduce, "tp") == 1);
+    settle_gradients(parameters(sharded));  // nothing is pending any more
+    CHECK(comm.total_count() == 1);
+    CHECK(allclose(sharded.a.weight.grad().full_tensor(), dense.a.weight.grad(), {.rtol = 1e-3, .atol = 1e-3}));
+    CHECK(allclose(sharded.b.bias.full_tensor(), dense.b.bias.tensor(), {.rtol = 1e-4, .atol = 1e-4}));
+    of_dense.zero_grad();
+    of_sharded.zero_grad();
+  }
+}
+
+SHARDWISE_TEST_RANKS("pending on two axes: one all_reduce for each, whatever the number of parameters", 4) {
+  const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 2});
+  auto a = distribute_tensor<Replicate, Replicate>(ones<double>({4}), mesh);
+  auto b = distribute_tensor<Replicate, Replicate>(ones<double>({3}), mesh);
+  auto c = distribute_tensor<Replicate, Replicate>(ones<float>({3}), mesh);
+  a.requires_grad(true);
+  b.requires_grad(true);
+  c.requires_grad(true);
+  const ParameterList list{{"a", DType::float64, a.impl()}, {"b", DType::float64, b.impl()}, {"c", DType::float32, c.impl()}};
+  const auto on_both = [&](const auto& x) { return to_local<Partial<>, Partial<>>(x); };
+  backward(sum(on_both(a)));
+  backward(sum(on_both(b)));
+  CommDebugMode comm;
+  settle_gradients(list);
+  CHECK(comm.total_count() == 2);
+  CHECK(comm.count(Collective::all_reduce, "dp") == 1);
+  CHECK(comm.count(Collective::all_reduce, "tp") == 1);
+  CHECK(equal(a.grad().full_tensor(), full<double>({4}, 4)));
+  CHECK(equal(b.grad().full_tensor(), full<double>({3}, 4)));
+  backward(sum(to_local<Replicate, Partial<>>(c)));
+  comm.reset();
+  settle_gradients(list);
+  CHECK(comm.total_count() == 1);
+  CHECK(comm.count(Collective::all_reduce, "tp") == 1);
+  CHECK(equal(c.grad().full_tensor(), full<float>({3}, 2)));
+}
