@@ -1,0 +1,178 @@
+// CommDebugMode (CM-1 to CM-9 of PyTorch's test_comm_mode*.py where they mean something here): kinds, bytes, axes, modules, passes.
+#include <shardwise/testing/doctest.hpp>
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include <shardwise/shardwise.hpp>
+
+using namespace shardwise;
+
+namespace {
+
+template <class Scope = Unsharded<float>>
+struct Mlp {
+  Child<Scope, "net1", nn::Linear> net1;
+  Child<Scope, "net2", nn::Linear> net2;
+  auto operator()(const auto& x) const { return net2(relu(net1(x))); }
+};
+template <class Scope = Unsharded<float>>
+struct Stacked {
+  ChildList<Scope, "layers", Mlp> layers;
+  auto operator()(const auto& x) const { return layers[1](layers[0](x)); }
+};
+
+Stacked<> stacked() { return {{Mlp<>{nn::linear(8, 16), nn::linear(16, 8)}, Mlp<>{nn::linear(8, 16), nn::linear(16, 8)}}}; }
+
+bool has_row(const std::string& table, std::initializer_list<const char*> cells) {
+  std::size_t at = 0;
+  while (at < table.size()) {
+    const std::size_t end = table.find('\n', at);
+    const std::string line = table.substr(at, end - at);
+    bool all = true;
+    for (const char* cell : cells) all = all && line.find(cell) != std::string::npos;
+    if (all) return true;
+    at = end + 1;
+  }
+  return false;
+}
+
+}  // namespace
+
+SHARDWISE_TEST_RANKS("CM-1 one move of each kind is one collective of each kind, with its bytes", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  const auto rows = rand<float, Shard<0>>(mesh, {8, 4});
+  const auto terms = from_local<Partial<>>(ones<float>({8, 4}), mesh);
+  constexpr std::int64_t part = 2 * 4 * 4;  // bytes of a shard
+  CommDebugMode comm;
+  CHECK(comm.total_count() == 0);  // CM-8
+  CHECK(comm.total_bytes() == 0);
+  (void)redistribute<Replicate>(rows);
+  CHECK(comm.count(Collective::all_gather) == 1);
+  CHECK(comm.bytes(Collective::all_gather) == 3 * part);
+  (void)redistribute<Shard<0>>(terms);
+  CHECK(comm.count(Collective::reduce_scatter) == 1);
+  CHECK(comm.bytes(Collective::reduce_scatter) == 3 * part);
+  (void)redistribute<Replicate>(terms);
+  CHECK(comm.count(Collective::all_reduce) == 1);
+  CHECK(comm.bytes(Collective::all_reduce) == 2 * 3 * part);  // as if scattered and gathered
+  (void)redistribute<Shard<1>>(rows);
+  CHECK(comm.count(Collective::all_to_all) == 1);
+  CHECK(comm.bytes(Collective::all_to_all) == part * 3 / 4);
+  (void)redistribute<Shard<0>>(from_local<Replicate>(ones<float>({8, 4}), mesh));
+  CHECK(comm.total_count() == 4);
+  CHECK(comm.axis_count("tp") == 4);
+  CHECK(comm.axis_bytes("tp") == comm.total_bytes());
+  CHECK(comm.axis_count("dp") == 0);
+}
+
+SHARDWISE_TEST_RANKS("CM-4 calls on a communicator count once under their own name", 4) {
+  CommDebugMode comm;
+  const float one = 1;
+  float sum = 0;
+  world.all_reduce(std::span<const float>(&one, 1), std::span<float>(&sum, 1), ReduceOp::sum);
+  CHECK(sum == 4);
+  world.broadcast(std::span<float>(&sum, 1), 2);
+  world.barrier();  // moves nothing
+  CHECK(comm.count(Collective::all_reduce) == 1);
+  CHECK(comm.count(Collective::all_reduce, "") == 1);
+  CHECK(comm.count(Collective::broadcast) == 1);
+  CHECK(comm.total_count() == 2);
+  comm.reset();
+  CHECK(comm.total_count() == 0);
+  CHECK(comm.rows().empty());
+}
+
+SHARDWISE_TEST_RANKS("CM-3 two sharded operands: the one gather that the source says", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  const auto a = rand<float, Shard<0>>(mesh, {16, 8});
+  const auto b = rand<float, Shard<0>>(mesh, {8, 32});
+  CommDebugMode comm;
+  const auto y = matmul(a, redistribute<Replicate>(b));
+  CHECK(y.local_shape() == Shape<2>{4, 32});
+  CHECK(comm.total_count() == 1);
+  CHECK(comm.count(Collective::all_gather) == 1);
+}
+
+SHARDWISE_TEST_RANKS("CM-7 communication belongs to the module that asked for it, and to those around it", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  static constexpr auto plan = parallelize_plan("layers.*.net1"_path = ColwiseParallel{}, "layers.*.net2"_path = RowwiseParallel{});
+  const auto model = parallelize_module<plan>(stacked(), mesh);
+  auto x = rand<float>({4, 8});
+  x.requires_grad(true);
+  CommDebugMode comm;
+  const auto y = model(x);
+  CHECK(comm.module_count("") == 2);
+  CHECK(comm.module_count("layers") == 2);
+  CHECK(comm.module_count("layers.0") == 1);
+  CHECK(comm.module_count("layers.0.net1") == 0);
+  CHECK(comm.module_count("layers.0.net2") == 1);
+  CHECK(comm.module_count("layers.1.net2", Collective::all_reduce) == 1);
+  CHECK(comm.module_count("layers.1.net2", Collective::all_gather) == 0);
+  CHECK(comm.module_count("layer") == 0);
+  CHECK(comm.module_count("layers.0.net") == 0);
+  CHECK(comm.forward_count() == 2);
+  CHECK(comm.backward_count() == 0);
+  backward(sum(y));
+  CHECK(comm.forward_count() == 2);
+  CHECK(comm.backward_count() == 2);
+  CHECK(comm.module_count("layers.0.net1") == 1);  // its input's gradient
+  CHECK(comm.module_count("layers.1.net1") == 1);
+  CHECK(comm.module_count("layers.0.net2") == 1);
+
+  const std::string table = comm.table();
+  INFO(table);
+  CHECK(has_row(table, {"operation", "axis", "pass", "module", "count", "bytes"}));
+  CHECK(has_row(table, {"all_reduce", "tp", "forward", "layers.0.net2", " 1"}));
+  CHECK(has_row(table, {"all_reduce", "tp", "backward", "layers.1.net1", " 1"}));
+  CHECK(has_row(table, {"total", " 4", std::to_string(comm.total_bytes()).c_str()}));
+  CHECK(!has_row(table, {"layers.0.net1", "forward"}));
+
+  (void)redistribute<Replicate>(rand<float, Shard<0>>(mesh, {4, 2}));
+  CHECK(comm.module_count("layers") == 4);  // outside any module
+  CHECK(comm.module_count("") == 5);
+}
+
+SHARDWISE_TEST_RANKS("the axes of a mesh apart, and several at once under their joined name", 4) {
+  const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 2});
+  const auto x = rand<float, Shard<0>, Replicate>(mesh, {4, 4});
+  const auto y = rand<float, Replicate, Shard<0>>(mesh, {4, 4});
+  const auto both = from_local<Partial<>, Partial<>>(ones<float>({4, 4}), mesh);
+  CommDebugMode comm;
+  (void)redistribute<On<"dp", Replicate>>(x);
+  CHECK(comm.axis_count("dp") == 1);
+  CHECK(comm.axis_bytes("dp") == 32);
+  CHECK(comm.axis_count("tp") == 0);
+  (void)redistribute<On<"tp", Replicate>>(y);
+  CHECK(comm.axis_count("tp") == 1);
+  CHECK(comm.count(Collective::all_gather, "tp") == 1);
+  CHECK(comm.count(Collective::all_reduce, "tp") == 0);
+  (void)redistribute<Replicate, Replicate>(both);
+  CHECK(comm.total_count() == 3);
+  CHECK(comm.count(Collective::all_reduce, "dp_tp") == 1);
+}
+
+SHARDWISE_TEST_RANKS("CM-6 modes nest, in any order of their ends", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  const auto x = rand<float, Shard<0>>(mesh, {8, 4});
+  const auto gather = [&] { (void)redistribute<Replicate>(x); };
+  auto first = std::make_unique<CommDebugMode>();
+  gather();
+  auto second = std::make_unique<CommDebugMode>();
+  gather();
+  {
+    CommDebugMode third;
+    gather();
+    CHECK(third.total_count() == 1);
+  }
+  CHECK(first->total_count() == 3);
+  CHECK(second->total_count() == 2);
+  first.reset();
+  gather();
+  CHECK(second->total_count() == 3);
+  second.reset();
+  gather();
+  CommDebugMode fresh;
+  CHECK(fresh.total_count() == 0);
+}
