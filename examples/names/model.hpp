@@ -31,8 +31,8 @@ struct NameModel {
   }
 };
 
-// Each rank holds some characters of the vocabulary (as even as they divide), then some hidden units: their columns of the
-// hidden layer and their rows of the output layer. Two sums over the ranks forward, one backward.
+// Each rank holds some characters' rows of the embedding, some units of the hidden layer, and what the output layer makes of
+// these units; sizes need not divide. A step costs two sums over the ranks forward and one backward.
 inline constexpr auto plan = parallelize_plan("embedding"_path = RowwiseParallel{.input_layouts = Replicate{}},
                                               "hidden"_path = ColwiseParallel{}, "output"_path = RowwiseParallel{});
 
