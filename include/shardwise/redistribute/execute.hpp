@@ -198,7 +198,7 @@ class Move {
   }
 
   void fill_zero(void* out) const {
-    if (kind_.fills) std::memset(out, 0, static_cast<std::size_t>(wanted_.size.elements()) * size_of(dtype_));
+    if (kind_.fills && !wanted_.empty()) std::memset(out, 0, static_cast<std::size_t>(wanted_.size.elements()) * size_of(dtype_));
   }
 
   // Calls f(coordinates of the first term, held box) for every disjoint piece of the source.
