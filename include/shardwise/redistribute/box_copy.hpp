@@ -6,12 +6,26 @@
 #include <cstring>
 
 #include <shardwise/comm/reduce.hpp>
+#include <shardwise/comm/stream.hpp>
 #include <shardwise/placement/walk.hpp>
 
 namespace shardwise::detail {
 
 // At most so many terms meet in one reduction.
 inline constexpr int max_ranks_reduced = 1024;
+
+// An output that is larger than the caches is written past them. Rows shorter than a few lines would leave lines half
+// written, which costs more than it saves.
+inline constexpr std::size_t streamed_row_bytes = 512;
+inline bool is_streamed(const Box& output, std::size_t element) {
+  return static_cast<std::size_t>(output.size.elements()) * element >= streamed_bytes;
+}
+
+// The next row begins on a page that no hardware prefetcher follows to: its first lines are asked for ahead.
+inline void prefetch_row(const void* row, std::size_t bytes) {
+  const auto* line = static_cast<const char*>(row);
+  for (std::size_t at = 0; at < bytes && at < 512; at += 64) __builtin_prefetch(line + at);
+}
 
 template <std::size_t Bytes>
 void copy_short_rows(const Walk& w, const std::byte* from, std::byte* to) {
@@ -44,9 +58,17 @@ inline void copy_box(const Box& piece, const Box& held, const void* from, const 
     }
   }
   const auto size = static_cast<std::int64_t>(element);
-  for_each_row(w, [&](std::int64_t a, std::int64_t b) {
-    std::memcpy(target + b * size, source + a * size, static_cast<std::size_t>(n * size));
-  });
+  const auto row_bytes = static_cast<std::size_t>(n * size);
+  if (w.rank > 1 && row_bytes >= streamed_row_bytes && is_streamed(wanted, element)) {  // memcpy of a short row never streams
+    const std::int64_t ahead = w.stride_a[w.rank - 2];
+    for_each_row(w, [&](std::int64_t a, std::int64_t b) {
+      prefetch_row(source + (a + ahead) * size, row_bytes);
+      stream_copy(target + b * size, source + a * size, row_bytes);
+    });
+    stream_fence();
+    return;
+  }
+  for_each_row(w, [&](std::int64_t a, std::int64_t b) { std::memcpy(target + b * size, source + a * size, row_bytes); });
 }
 
 // Reduces `piece` of `count` local tensors, which hold the same box, in their order, and stores it in each of
@@ -56,19 +78,28 @@ void reduce_box(const Box& piece, const Box& held, const std::byte* const* terms
                 std::byte* const* outputs, int output_count, ReduceOp op) {
   const Walk w = walk(piece, held, wanted);
   if (w.empty) return;
-  constexpr std::int64_t block = 4096;  // stays in the first-level cache until the other outputs have it
   const T* rows[max_ranks_reduced];
   const std::int64_t n = w.extent[w.rank - 1];
+  const auto bytes = [](std::int64_t elements) { return static_cast<std::size_t>(elements) * sizeof(T); };
+  const bool stream = bytes(n) >= streamed_row_bytes && is_streamed(wanted, sizeof(T));
+  const bool aside = output_count > 1;  // the sum is kept in the first-level cache until all outputs have it
+  constexpr std::int64_t block = 8192 / static_cast<std::int64_t>(sizeof(T));
+  alignas(64) std::byte memory[8192];
+  const std::int64_t ahead = stream && w.rank > 1 ? w.stride_a[w.rank - 2] : 0;
   for_each_row(w, [&](std::int64_t a, std::int64_t b) {
+    for (int t = 0; ahead > 0 && t < count; ++t) prefetch_row(reinterpret_cast<const T*>(terms[t]) + a + ahead, bytes(n));
     for (std::int64_t i = 0; i < n; i += block) {
       const std::int64_t m = n - i < block ? n - i : block;
       for (int t = 0; t < count; ++t) rows[t] = reinterpret_cast<const T*>(terms[t]) + a + i;
-      T* first = reinterpret_cast<T*>(outputs[0]) + b + i;
-      reduce_terms(first, rows, count, m, op);
-      for (int o = 1; o < output_count; ++o)
-        std::memcpy(reinterpret_cast<T*>(outputs[o]) + b + i, first, static_cast<std::size_t>(m) * sizeof(T));
+      T* sum = aside ? reinterpret_cast<T*>(memory) : reinterpret_cast<T*>(outputs[0]) + b + i;
+      reduce_terms(sum, rows, count, m, op, stream && !aside);
+      for (int o = 0; aside && o < output_count; ++o) {
+        T* to = reinterpret_cast<T*>(outputs[o]) + b + i;
+        stream ? stream_copy(to, sum, bytes(m)) : static_cast<void>(std::memcpy(to, sum, bytes(m)));
+      }
     }
   });
+  if (stream) stream_fence();
 }
 
 }  // namespace shardwise::detail
