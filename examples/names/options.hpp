@@ -12,7 +12,7 @@ enum class Precision { single, twice };
 
 struct Options {
   bool help = false;
-  std::int64_t steps = 3000;
+  std::int64_t steps = 5000;
   std::int64_t hidden = 128;
   Precision precision = Precision::single;
   int ranks = 4;
