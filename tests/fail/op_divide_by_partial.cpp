@@ -1,0 +1,15 @@
+// PW-3: a sum in a denominator.
+// expect-error: shardwise::arithmetic: \[O2\] the placements of the operands do not fit
+// needs: eigen
+#include <shardwise/backends/thread.hpp>
+#include <shardwise/ops/elementwise.hpp>
+#include <shardwise/redistribute/redistribute.hpp>
+
+using namespace shardwise;
+using Mesh = DeviceMesh<ThreadCommunicator, "tp">;
+
+#if SHARDWISE_EXPECT_FAIL
+auto f(const DTensor<float, 2, Mesh, Replicate>& x, const DTensor<float, 2, Mesh, Partial<>>& y) { return x / y; }
+#else
+auto f(const DTensor<float, 2, Mesh, Partial<>>& x, const DTensor<float, 2, Mesh, Replicate>& y) { return x / y; }
+#endif
