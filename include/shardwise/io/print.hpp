@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <ostream>
+#include <iosfwd>
 #include <string>
 
 #include <shardwise/tensor/tensor.hpp>
@@ -193,9 +193,9 @@ std::string to_string(const BasicTensor<T, R, L>& x, const PrintOptions& options
   return out + ")";
 }
 
-/// As `to_string(x)`. Each rank writes its own part.
-template <class T, std::size_t R, class L>
-std::ostream& operator<<(std::ostream& out, const BasicTensor<T, R, L>& x) {
+/// As `to_string(x)`. Each rank writes its own part. (Over the stream's traits, so that <ostream> is parsed where it is used.)
+template <class Traits, class T, std::size_t R, class L>
+std::basic_ostream<char, Traits>& operator<<(std::basic_ostream<char, Traits>& out, const BasicTensor<T, R, L>& x) {
   return out << to_string(x);
 }
 
