@@ -71,7 +71,7 @@ def check_runs(checks):
 
     pattern = checks.file("pattern", "\r\n".join(PATTERN) + "\r\n")
     for ranks, dtype in ((1, "float"), (3, "float"), (7, "double")):  # 4 tokens: some ranks hold none
-        done = checks.run("--steps=200", "--hidden=5", "--text", pattern, "--ranks", ranks, "--dtype", dtype)
+        done = checks.run("--steps=60", "--hidden=5", "--text", pattern, "--ranks", ranks, "--dtype", dtype)
         found = agreement(done)
         checks.expect(f"{ranks} ranks, {dtype}", done.returncode == 0 and found and found[5] == str(ranks), done)
 
