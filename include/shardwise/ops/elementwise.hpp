@@ -190,7 +190,12 @@ template <class T, class S>
 T scalar_as(S s) {
   static_assert(!std::is_integral_v<T> || !std::is_floating_point_v<S>,
                 "shardwise::arithmetic: [O23] a fraction has no meaning for integer elements; write an integer");
-  return static_cast<T>(static_cast<std::conditional_t<std::is_arithmetic_v<S> && !std::is_integral_v<T>, std::conditional_t<std::is_same_v<T, double> || is_complex<T>, double, float>, S>>(s));
+  if constexpr (std::is_same_v<S, T> || std::is_integral_v<T>)
+    return static_cast<T>(s);
+  else if constexpr (is_complex<T>)
+    return T(static_cast<typename T::value_type>(s));
+  else
+    return static_cast<T>(static_cast<Accumulator<T>>(s));
 }
 
 }  // namespace detail

@@ -59,6 +59,14 @@ auto reduce_dimension(const X& x, std::int64_t outer, std::int64_t n, std::int64
   return y;
 }
 
+template <class A>
+A one_over(std::int64_t n) {
+  if constexpr (is_complex<A>)
+    return A(typename A::value_type(1) / static_cast<typename A::value_type>(n));
+  else
+    return static_cast<A>(1) / static_cast<A>(n);
+}
+
 template <bool Mean, class T, std::size_t R, class L>
 auto total(const BasicTensor<T, R, L>& x) {
   using X = BasicTensor<T, R, L>;
@@ -69,7 +77,7 @@ auto total(const BasicTensor<T, R, L>& x) {
   Accumulator<T> factor(1);
   if constexpr (Mean)
     factor =
-        static_cast<Accumulator<T>>(1) / static_cast<Accumulator<T>>(static_cast<double>(x.impl()->global.elements()));
+        one_over<Accumulator<T>>(x.impl()->global.elements());
   return reduce_dimension<T, 0, rule>(x, 1, x.size(), 1, Extents(), factor);
 }
 
@@ -90,7 +98,7 @@ auto along(const BasicTensor<T, R, L>& x) {
       if (i != d) global[j++] = x.impl()->global[i];
     Accumulator<T> factor(1);
     if constexpr (Mean)
-      factor = static_cast<Accumulator<T>>(1) / static_cast<Accumulator<T>>(static_cast<double>(x.impl()->global[d]));
+      factor = one_over<Accumulator<T>>(x.impl()->global[d]);
     const Extents& local = x.impl()->local;
     return reduce_dimension<T, R - 1, rule>(x, local.elements(0, d), local[d], local.elements(d + 1, local.rank),
                                             global, factor);
