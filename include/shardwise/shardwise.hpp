@@ -4,8 +4,10 @@
 #include <shardwise/core.hpp>
 
 #include <shardwise/debug/comm_debug_mode.hpp>
+#include <shardwise/io/print.hpp>
 #include <shardwise/nn/layers.hpp>
 #include <shardwise/nn/visit.hpp>
+#include <shardwise/ops/eigen.hpp>
 #include <shardwise/ops/elementwise.hpp>
 #include <shardwise/ops/embedding.hpp>
 #include <shardwise/ops/matmul.hpp>
