@@ -16,33 +16,34 @@ namespace shardwise {
 
 namespace detail {
 
-template <auto style, class M, class Mesh, class... X>
-auto prepare_input_of(const M& module, const Mesh& mesh, const X&... x) {
-  return std::remove_cvref_t<decltype(style)>::template prepare_input<style>(module, mesh, x...);
-}
-template <auto style, class M, class Mesh, class Y>
-auto prepare_output_of(const M& module, const Mesh& mesh, const Y& y) {
-  return std::remove_cvref_t<decltype(style)>::template prepare_output<style>(module, mesh, y);
-}
-
 // Styles in plan order: inputs first to last, the module, outputs first to last (PyTorch: hooks in the order of their registration).
+// No function more than these: each is a line of every error in a user's flow.
 template <auto own, std::size_t I, class M, class Mesh, class... X>
 auto prepared_inputs(const M& module, const Mesh& mesh, const X&... x) {
   if constexpr (I == own.size) {
     return std::tuple<X...>(x...);
   } else {
-    return std::apply(
-        [&](const auto&... prepared) { return prepared_inputs<own, I + 1>(module, mesh, prepared...); },
-        prepare_input_of<own.template get<I>().style>(module, mesh, x...));
+    constexpr auto style = own.template get<I>().style;
+    auto prepared = std::remove_cv_t<decltype(style)>::template prepare_input<style>(module, mesh, x...);
+    if constexpr (I + 1 == own.size)
+      return prepared;
+    else
+      return std::apply([&](const auto&... inputs) { return prepared_inputs<own, I + 1>(module, mesh, inputs...); }, prepared);
   }
 }
 
 template <auto own, std::size_t I, class M, class Mesh, class Y>
 auto prepared_output(const M& module, const Mesh& mesh, const Y& y) {
-  if constexpr (I == own.size)
+  if constexpr (I == own.size) {
     return y;
-  else
-    return prepared_output<own, I + 1>(module, mesh, prepare_output_of<own.template get<I>().style>(module, mesh, y));
+  } else {
+    constexpr auto style = own.template get<I>().style;
+    auto prepared = std::remove_cv_t<decltype(style)>::template prepare_output<style>(module, mesh, y);
+    if constexpr (I + 1 == own.size)
+      return prepared;
+    else
+      return prepared_output<own, I + 1>(module, mesh, prepared);
+  }
 }
 
 // A module and the mesh that its styles work on. Without styles of its own it is the module and nothing else.

@@ -131,8 +131,6 @@ constexpr void gather_own(PlanFacts<N>& facts, const std::array<std::size_t, pla
     constexpr auto rule = plan.template get<I>();
     if constexpr (rule.pattern.empty()) {
       using Style = std::remove_cvref_t<decltype(rule.style)>;
-      static_assert(ParallelStyle<Style>,
-                    "shardwise::parallelize_module: [Q7] a rule's right-hand side is a style; see the concept ParallelStyle");
       facts.matched[numbers[I]] = true;
       if constexpr (Style::shards_parameters) {
         if (sharding < N) {
@@ -182,7 +180,18 @@ constexpr std::size_t first_unmatched(const PlanFacts<plan.size>& facts) {
   return plan.size;
 }
 
+// The first rule whose right-hand side is no style.
+template <class... Styles>
+constexpr std::size_t first_without_style(const Plan<Rule<Styles>...>&) {
+  constexpr bool styles[] = {ParallelStyle<Styles>..., true};
+  std::size_t i = 0;
+  while (i < sizeof...(Styles) && styles[i]) ++i;
+  return i;
+}
+
 // Rules of the check; their arguments name what is wrong.
+template <bool Found, Name pattern>
+inline constexpr bool rule_has_a_style = !Found;
 template <bool Found, Name pattern>
 inline constexpr bool rule_matches_a_module = !Found;
 template <bool Found, Name first, Name second>

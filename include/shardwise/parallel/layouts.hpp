@@ -53,6 +53,16 @@ using layout_tuple = typename layout_list<L>::type;
 template <class L>
 inline constexpr std::size_t layout_count = std::tuple_size_v<layout_tuple<L>>;
 
+template <class L, class X>
+inline constexpr bool layout_stands_for_a_tensor = std::is_same_v<L, None> || is_tensor_like<X>;
+
+// Whether layouts, one per value, stand for tensors only.
+template <class Layouts, class... X>
+inline constexpr bool layouts_stand_for_tensors = true;
+template <class... L, class... X>
+  requires(sizeof...(L) == sizeof...(X))
+inline constexpr bool layouts_stand_for_tensors<std::tuple<L...>, X...> = (layout_stands_for_a_tensor<L, X> && ...);
+
 // A plain tensor is taken at the word of the plan; a distributed one knows where it lies.
 template <class Declared, class X, class Mesh>
 auto as_distributed(const X& x, const Mesh& mesh) {
@@ -76,8 +86,6 @@ auto prepared(const X& x, const Mesh& mesh) {
   if constexpr (std::is_same_v<Declared, None>) {
     return x;
   } else {
-    static_assert(is_tensor_like<X>,
-                  "shardwise::PrepareModuleInput: [Y1] a layout stands for a value that is no tensor; write None{} for it");
     auto y = as_distributed<Declared>(x, mesh);
     if constexpr (std::is_same_v<Desired, None>)
       return as_local_if(y, std::bool_constant<LocalResult>{});

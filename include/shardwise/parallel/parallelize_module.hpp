@@ -216,35 +216,43 @@ auto parallelize(M& module, const Mesh& mesh, const ParallelizeOptions& options,
   static_assert(Mesh::ndim == 1,
                 "shardwise::parallelize_module: [Q1] plans work on one mesh axis; give the sub-mesh of that axis: mesh.get<\"tp\">()");
   constexpr auto plan = as_plan(plan_or_style);
-  constexpr auto facts = facts_of<plan, M>();
-  static_assert(one_style_shards_parameters<(facts.second_style < plan.size), pattern_or_none<plan>(facts.first_style),
-                                            pattern_or_none<plan>(facts.second_style)>,
-                "shardwise::parallelize_module: [Q2] two rules give one module two parameter-sharding styles; keep one of them");
-  static_assert(rule_treats_all_indices_alike<(facts.ambiguous < plan.size), pattern_or_none<plan>(facts.ambiguous)>,
-                "shardwise::parallelize_module: [Q3] a rule tells the indices of a ChildList apart; use ChildArray<Scope, name, Module, N>");
-  static_assert(style_knows_the_layer<(facts.unsupported < plan.size), pattern_or_none<plan>(facts.unsupported)>,
-                "shardwise::parallelize_module: [Q4] the style does not know this layer: ColwiseParallel and RowwiseParallel shard linear and "
-                "embedding layers (of your own: Param<Scope, name, rank, LinearLayer>)");
-  constexpr std::size_t unmatched = first_unmatched<plan>(facts);
-  if constexpr (is_strict<std::remove_cvref_t<decltype(plan_or_style)>>)
-    static_assert(rule_matches_a_module<(unmatched < plan.size), pattern_or_none<plan>(unmatched)>,
-                  "shardwise::parallelize_module: [Q5] a rule of a strict plan matches no module; mend its pattern or drop it");
-  constexpr bool sound = facts.second_style == plan.size && facts.ambiguous == plan.size && facts.unsupported == plan.size;
-  if constexpr (Mesh::ndim == 1 && sound) {
-    SHARDWISE_REQUIRE(options.src_data_rank >= no_source && options.src_data_rank < mesh.size(),
-                      "shardwise::parallelize_module: src_data_rank " + std::to_string(options.src_data_rank) + " is not on an axis of " +
-                          std::to_string(mesh.size()) + " ranks");
-    if constexpr (plan.size == 0)
-      warn("parallelize_module: the plan is empty; the module comes back as it was");
-    else
-      warn_of_unmatched_rules<plan>(module);
-    using Type = parallel_type<M, plan, Mesh>;
-    Parallelizer<Mesh> parallelizer(mesh, options.src_data_rank, release);
-    auto aggregate = parallelized<typename Type::Aggregate>(module, parallelizer);
-    if constexpr (Type::root_has_style)
-      return typename Type::type(std::move(aggregate), mesh);
-    else
-      return aggregate;
+  constexpr std::size_t no_style = first_without_style(plan);
+  static_assert(rule_has_a_style<(no_style < plan.size), pattern_or_none<plan>(no_style)>,
+                "shardwise::parallelize_module: [Q7] a rule's right-hand side is a style; see the concept ParallelStyle");
+  if constexpr (Mesh::ndim != 1 || no_style < plan.size) {
+    return module;  // no further errors about what is no plan
+  } else {
+    constexpr auto facts = facts_of<plan, M>();
+    static_assert(one_style_shards_parameters<(facts.second_style < plan.size), pattern_or_none<plan>(facts.first_style),
+                                              pattern_or_none<plan>(facts.second_style)>,
+                  "shardwise::parallelize_module: [Q2] two rules give one module two parameter-sharding styles; keep one of them");
+    static_assert(rule_treats_all_indices_alike<(facts.ambiguous < plan.size), pattern_or_none<plan>(facts.ambiguous)>,
+                  "shardwise::parallelize_module: [Q3] a rule tells the indices of a ChildList apart; use ChildArray<Scope, name, Module, N>");
+    static_assert(style_knows_the_layer<(facts.unsupported < plan.size), pattern_or_none<plan>(facts.unsupported)>,
+                  "shardwise::parallelize_module: [Q4] the style does not know this layer: ColwiseParallel and RowwiseParallel shard linear "
+                  "and embedding layers (of your own: Param<Scope, name, rank, LinearLayer>)");
+    constexpr std::size_t unmatched = first_unmatched<plan>(facts);
+    if constexpr (is_strict<std::remove_cvref_t<decltype(plan_or_style)>>)
+      static_assert(rule_matches_a_module<(unmatched < plan.size), pattern_or_none<plan>(unmatched)>,
+                    "shardwise::parallelize_module: [Q5] a rule of a strict plan matches no module; mend its pattern or drop it");
+    if constexpr (facts.second_style < plan.size || facts.ambiguous < plan.size || facts.unsupported < plan.size) {
+      return module;
+    } else {
+      SHARDWISE_REQUIRE(options.src_data_rank >= no_source && options.src_data_rank < mesh.size(),
+                        "shardwise::parallelize_module: src_data_rank " + std::to_string(options.src_data_rank) +
+                            " is not on an axis of " + std::to_string(mesh.size()) + " ranks");
+      if constexpr (plan.size == 0)
+        warn("parallelize_module: the plan is empty; the module comes back as it was");
+      else
+        warn_of_unmatched_rules<plan>(module);
+      using Type = parallel_type<M, plan, Mesh>;
+      Parallelizer<Mesh> parallelizer(mesh, options.src_data_rank, release);
+      auto aggregate = parallelized<typename Type::Aggregate>(module, parallelizer);
+      if constexpr (Type::root_has_style)
+        return typename Type::type(std::move(aggregate), mesh);
+      else
+        return aggregate;
+    }
   }
 }
 

@@ -42,24 +42,40 @@ template <class... X>
 inline constexpr bool is_tuple<std::tuple<X...>> = true;
 
 // Outputs are one value or a tuple of them.
+template <class Y>
+struct outputs {
+  static constexpr std::size_t count = 1;
+  template <class Layouts>
+  static constexpr bool fit = layouts_stand_for_tensors<Layouts, Y>;
+};
+template <class... Y>
+struct outputs<std::tuple<Y...>> {
+  static constexpr std::size_t count = sizeof...(Y);
+  template <class Layouts>
+  static constexpr bool fit = layouts_stand_for_tensors<Layouts, Y...>;
+};
 template <class Declared, class Desired, bool LocalResult, class Mesh, class Y>
 auto prepare_outputs(const Mesh& mesh, const Y& y) {
-  if constexpr (is_tuple<Y>) {
-    static_assert(std::tuple_size_v<Y> == layout_count<Declared>,
-                  "shardwise::PrepareModuleOutput: [Y4] one layout per output; write None{} for those that pass as they are");
+  constexpr bool several = is_tuple<Y>;
+  constexpr bool as_many = outputs<Y>::count == layout_count<Declared>;
+  static_assert(as_many, "shardwise::PrepareModuleOutput: [Y4] one layout per output; write None{} for those that pass as they are");
+  constexpr bool tensors = outputs<Y>::template fit<layout_tuple<Declared>>;
+  static_assert(tensors, "shardwise::PrepareModuleOutput: [Y1] a layout stands for a value that is no tensor; write None{} for it");
+  if constexpr (!as_many || !tensors)
+    return y;
+  else if constexpr (several)
     return std::apply([&](const auto&... values) { return prepare_all<Declared, Desired, LocalResult>(mesh, values...); }, y);
-  } else {
-    static_assert(layout_count<Declared> == 1,
-                  "shardwise::PrepareModuleOutput: [Y4] one layout per output; write None{} for those that pass as they are");
+  else
     return std::get<0>(prepare_all<Declared, Desired, LocalResult>(mesh, y));
-  }
 }
 
 template <class Declared, class Desired, bool LocalResult, class Mesh, class... X>
 auto prepare_inputs(const Mesh& mesh, const X&... x) {
   static_assert(sizeof...(X) == layout_count<Declared>,
                 "shardwise::PrepareModuleInput: [Y5] one layout per positional input; write None{} for those that pass as they are");
-  if constexpr (sizeof...(X) == layout_count<Declared>)
+  constexpr bool tensors = layouts_stand_for_tensors<layout_tuple<Declared>, X...>;
+  static_assert(tensors, "shardwise::PrepareModuleInput: [Y1] a layout stands for a value that is no tensor; write None{} for it");
+  if constexpr (sizeof...(X) == layout_count<Declared> && tensors)
     return prepare_all<Declared, Desired, LocalResult>(mesh, x...);
   else
     return std::tuple<X...>(x...);
