@@ -73,29 +73,32 @@ inline void copy_box(const Box& piece, const Box& held, const void* from, const 
 
 // Reduces `piece` of `count` local tensors, which hold the same box, in their order, and stores it in each of
 // `outputs`, which hold the same box too.
-template <class T>
-void reduce_box(const Box& piece, const Box& held, const std::byte* const* terms, int count, const Box& wanted,
-                std::byte* const* outputs, int output_count, ReduceOp op) {
+inline void reduce_box(DType dtype, const Box& piece, const Box& held, const std::byte* const* terms, int count, const Box& wanted,
+                       std::byte* const* outputs, int output_count, ReduceOp op) {
   const Walk w = walk(piece, held, wanted);
   if (w.empty) return;
-  const T* rows[max_ranks_reduced];
+  const ReduceFunction reduce = reduce_function(dtype);
+  const auto size = static_cast<std::int64_t>(size_of(dtype));
+  const void* rows[max_ranks_reduced];
   const std::int64_t n = w.extent[w.rank - 1];
-  const auto bytes = [](std::int64_t elements) { return static_cast<std::size_t>(elements) * sizeof(T); };
-  const bool stream = bytes(n) >= streamed_row_bytes && is_streamed(wanted, sizeof(T));
+  const bool stream = static_cast<std::size_t>(n * size) >= streamed_row_bytes && is_streamed(wanted, size_of(dtype));
   const bool aside = output_count > 1;  // the sum is kept in the first-level cache until all outputs have it
-  constexpr std::int64_t block = 8192 / static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t block = 8192 / size;
   alignas(64) std::byte memory[8192];
-  const std::int64_t ahead = stream && w.rank > 1 ? w.stride_a[w.rank - 2] : 0;
+  const std::int64_t ahead = stream && w.rank > 1 ? w.stride_a[w.rank - 2] * size : 0;
   for_each_row(w, [&](std::int64_t a, std::int64_t b) {
-    for (int t = 0; ahead > 0 && t < count; ++t) prefetch_row(reinterpret_cast<const T*>(terms[t]) + a + ahead, bytes(n));
+    a *= size;
+    b *= size;
+    for (int t = 0; ahead > 0 && t < count; ++t) prefetch_row(terms[t] + a + ahead, static_cast<std::size_t>(n * size));
     for (std::int64_t i = 0; i < n; i += block) {
       const std::int64_t m = n - i < block ? n - i : block;
-      for (int t = 0; t < count; ++t) rows[t] = reinterpret_cast<const T*>(terms[t]) + a + i;
-      T* sum = aside ? reinterpret_cast<T*>(memory) : reinterpret_cast<T*>(outputs[0]) + b + i;
-      reduce_terms(sum, rows, count, m, op, stream && !aside);
+      const auto bytes = static_cast<std::size_t>(m * size);
+      for (int t = 0; t < count; ++t) rows[t] = terms[t] + a + i * size;
+      std::byte* sum = aside ? memory : outputs[0] + b + i * size;
+      reduce(sum, rows, count, m, op, stream && !aside);
       for (int o = 0; aside && o < output_count; ++o) {
-        T* to = reinterpret_cast<T*>(outputs[o]) + b + i;
-        stream ? stream_copy(to, sum, bytes(m)) : static_cast<void>(std::memcpy(to, sum, bytes(m)));
+        std::byte* to = outputs[o] + b + i * size;
+        stream ? stream_copy(to, sum, bytes) : static_cast<void>(std::memcpy(to, sum, bytes));
       }
     }
   });

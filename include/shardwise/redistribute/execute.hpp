@@ -256,9 +256,7 @@ class Move {
       const std::byte* terms[max_ranks_reduced];
       int count = 0;
       for_each_term(c, [&](int rank) { terms[count++] = in[rank]; });
-      visit_dtype(dtype_, [&]<class T>(T) {
-        reduce_box<T>(piece, held, terms, count, wanted_, outputs, output_count, kind_.op);
-      });
+      reduce_box(dtype_, piece, held, terms, count, wanted_, outputs, output_count, kind_.op);
     });
   }
 

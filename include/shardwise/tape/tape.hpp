@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -53,9 +54,11 @@ struct GradSlot {
 
 inline void add_in_place(DType dtype, void* into, const void* from, std::int64_t n) {
   visit_dtype(dtype, [&]<class T>(T) {
-    T* __restrict a = static_cast<T*>(into);
-    const T* __restrict b = static_cast<const T*>(from);
-    for (std::int64_t i = 0; i < n; ++i) a[i] = static_cast<T>(a[i] + b[i]);
+    if constexpr (!std::is_integral_v<T>) {  // integers have no gradient
+      T* __restrict a = static_cast<T*>(into);
+      const T* __restrict b = static_cast<const T*>(from);
+      for (std::int64_t i = 0; i < n; ++i) a[i] = static_cast<T>(a[i] + b[i]);
+    }
   });
 }
 

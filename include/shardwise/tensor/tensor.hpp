@@ -88,8 +88,10 @@ struct MeshReducer final : PendingReducer {
   explicit MeshReducer(Mesh m) : mesh(std::move(m)) {}
   void all_reduce(int axis, DType dtype, void* data, std::int64_t count) const override {
     visit_dtype(dtype, [&]<class T>(T) {
-      const std::span<T> values(static_cast<T*>(data), static_cast<std::size_t>(count));
-      mesh.group(1u << axis).all_reduce(std::span<const T>(values), values, ReduceOp::sum);
+      if constexpr (!std::is_integral_v<T>) {  // integers have no gradient
+        const std::span<T> values(static_cast<T*>(data), static_cast<std::size_t>(count));
+        mesh.group(1u << axis).all_reduce(std::span<const T>(values), values, ReduceOp::sum);
+      }
     });
   }
   const void* identity() const override { return mesh.identity(); }
