@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstdint>
 #include <type_traits>
-#include <vector>
 
 #include <shardwise/base/collective.hpp>
 #include <shardwise/base/dtype.hpp>
@@ -181,19 +180,18 @@ void reduce_terms(T* out, const T* const* terms, int count, std::int64_t n, Redu
 
 namespace detail {
 
-// The same for code that knows the element type at run time only.
+// At most so many terms meet in one reduction.
+inline constexpr int max_ranks_reduced = 1024;
+
+// The same for code that knows the element type at run time only. A template, so that who never reduces compiles none of it.
 using ReduceFunction = void (*)(void* out, const void* const* terms, int count, std::int64_t n, ReduceOp op, bool stream);
-inline ReduceFunction reduce_function(DType dtype) {
+template <class Type>
+ReduceFunction reduce_function(Type dtype) {
   return visit_dtype(dtype, []<class T>(T) -> ReduceFunction {
     return [](void* out, const void* const* terms, int count, std::int64_t n, ReduceOp op, bool stream) {
-      const T* typed[64];
-      if (count <= 64) {  // pointers are copied, not read as pointers of another type
-        for (int t = 0; t < count; ++t) typed[t] = static_cast<const T*>(terms[t]);
-        return reduce_terms(static_cast<T*>(out), typed, count, n, op, stream);
-      }
-      std::vector<const T*> many(static_cast<std::size_t>(count));
-      for (int t = 0; t < count; ++t) many[static_cast<std::size_t>(t)] = static_cast<const T*>(terms[t]);
-      reduce_terms(static_cast<T*>(out), many.data(), count, n, op, stream);
+      const T* typed[max_ranks_reduced];  // copied, not read as pointers of another type
+      for (int t = 0; t < count; ++t) typed[t] = static_cast<const T*>(terms[t]);
+      reduce_terms(static_cast<T*>(out), typed, count, n, op, stream);
     };
   });
 }

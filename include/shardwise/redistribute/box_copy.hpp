@@ -11,9 +11,6 @@
 
 namespace shardwise::detail {
 
-// At most so many terms meet in one reduction.
-inline constexpr int max_ranks_reduced = 1024;
-
 // An output that is larger than the caches is written past them. Rows shorter than a few lines would leave lines half
 // written, which costs more than it saves.
 inline constexpr std::size_t streamed_row_bytes = 512;
@@ -73,8 +70,9 @@ inline void copy_box(const Box& piece, const Box& held, const void* from, const 
 
 // Reduces `piece` of `count` local tensors, which hold the same box, in their order, and stores it in each of
 // `outputs`, which hold the same box too.
-inline void reduce_box(DType dtype, const Box& piece, const Box& held, const std::byte* const* terms, int count, const Box& wanted,
-                       std::byte* const* outputs, int output_count, ReduceOp op) {
+template <class Type>
+void reduce_box(Type dtype, const Box& piece, const Box& held, const std::byte* const* terms, int count, const Box& wanted,
+                std::byte* const* outputs, int output_count, ReduceOp op) {
   const Walk w = walk(piece, held, wanted);
   if (w.empty) return;
   const ReduceFunction reduce = reduce_function(dtype);

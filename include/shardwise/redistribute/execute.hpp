@@ -300,7 +300,8 @@ class Move {
   Box wanted_;
 };
 
-inline void divide(DType dtype, void* data, std::int64_t n, std::int64_t by) {
+template <class Type>
+void divide(Type dtype, void* data, std::int64_t n, std::int64_t by) {
   if (by == 1) return;
   visit_dtype(dtype, [&]<class T>(T) {
     T* p = static_cast<T*>(data);
