@@ -17,7 +17,7 @@ struct Point {
   Param<Scope, "q", 1> q;
 };
 
-Point<> point() { return {arange<double>({5}) - 2.0, ones<double>({3})}; }
+Point<> point() { return {arange<double>(5) - 2.0, ones<double>({3})}; }
 
 // The gradient in step t at p: of p^2 (t + 1) / 2.
 std::vector<double> by_loop(const optim::SGDOptions& o, int steps) {

@@ -36,9 +36,11 @@ constexpr auto numbers_below(const Descent<N>& descent, const std::array<std::si
 template <class... M>
 struct MemberTypes {};
 
-struct CollectTypes {
+struct CollectTypes {  // defined: clang asks for it where models live in an unnamed namespace
   template <class... M>
-  MemberTypes<std::remove_cvref_t<M>...> operator()(M&...) const;
+  constexpr MemberTypes<std::remove_cvref_t<M>...> operator()(M&...) const {
+    return {};
+  }
 };
 template <class A>
 using member_types = decltype(visit_members(std::declval<A&>(), CollectTypes{}));
