@@ -24,7 +24,8 @@ void fill(X& x, int rank, bool is_term) {
   const auto shape = x.local_shape();
   const float factor = is_term ? static_cast<float>(rank + 1) : 1.0f;
   for (std::int64_t i = 0; i < shape[0]; ++i)
-    for (std::int64_t j = 0; j < shape[1]; ++j) x.data()[i * shape[1] + j] = factor * value(offset[0] + i, offset[1] + j);
+    for (std::int64_t j = 0; j < shape[1]; ++j)
+      x.data()[i * shape[1] + j] = factor * value(offset[0] + i, offset[1] + j);
 }
 
 template <class X>
@@ -53,7 +54,8 @@ struct Result {
 };
 
 template <class In, class Out, class Mesh>
-void run(Result& result, const ThreadCommunicator& world, const Mesh& mesh, std::int64_t size, int pairs, std::byte* from, std::byte* to) {
+void run(Result& result, const ThreadCommunicator& world, const Mesh& mesh, std::int64_t size, int pairs,
+         std::byte* from, std::byte* to) {
   const detail::Extents global(Shape<2>{size, size});
   In x = detail::make_tensor<float, 2, typename In::layout_type>(global, mesh);
   Out y = detail::make_tensor<float, 2, typename Out::layout_type>(global, mesh);
@@ -90,8 +92,8 @@ int main(int argc, char** argv) {
   const std::int64_t size = argc > 1 ? std::atoll(argv[1]) : 4096;
   const int pairs = argc > 2 ? std::atoi(argv[2]) : 15;
   char title[128];
-  std::snprintf(title, sizeof title, "redistribute of %lld x %lld float, %d ranks as threads, against memcpy", static_cast<long long>(size),
-                static_cast<long long>(size), ranks);
+  std::snprintf(title, sizeof title, "redistribute of %lld x %lld float, %d ranks as threads, against memcpy",
+                static_cast<long long>(size), static_cast<long long>(size), ranks);
   bench::print_heading(title);
   std::int64_t wrong_results = 0;
   run_ranks(ranks, [&](ThreadCommunicator world) {
@@ -108,8 +110,8 @@ int main(int argc, char** argv) {
       run<In, Out>(result, world, mesh, size, pairs, from.data(), to.data());
       if (world.rank() != 0) return;
       bench::print_ratio(what, result.pairs, limit, 1e-3, "ms");
-      std::printf("  by processor time %.2fx (%.2f to %.2f)\n", result.processor.ratio(), result.processor.ratio_at(0.25),
-                  result.processor.ratio_at(0.75));
+      std::printf("  by processor time %.2fx (%.2f to %.2f)\n", result.processor.ratio(),
+                  result.processor.ratio_at(0.25), result.processor.ratio_at(0.75));
       if (result.wrong != 0) std::printf("  WRONG: %lld elements\n", static_cast<long long>(result.wrong));
       wrong_results += result.wrong != 0;
     };

@@ -23,7 +23,9 @@ struct Stacked {
   auto operator()(const auto& x) const { return layers[1](layers[0](x)); }
 };
 
-Stacked<> stacked() { return {{Mlp<>{nn::linear(8, 16), nn::linear(16, 8)}, Mlp<>{nn::linear(8, 16), nn::linear(16, 8)}}}; }
+Stacked<> stacked() {
+  return {{Mlp<>{nn::linear(8, 16), nn::linear(16, 8)}, Mlp<>{nn::linear(8, 16), nn::linear(16, 8)}}};
+}
 
 bool has_row(const std::string& table, std::initializer_list<const char*> cells) {
   std::size_t at = 0;
@@ -97,7 +99,8 @@ SHARDWISE_TEST_RANKS("CM-3 two sharded operands: the one gather that the source 
 
 SHARDWISE_TEST_RANKS("CM-7 communication belongs to the module that asked for it, and to those around it", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
-  static constexpr auto plan = parallelize_plan("layers.*.net1"_path = ColwiseParallel{}, "layers.*.net2"_path = RowwiseParallel{});
+  static constexpr auto plan =
+      parallelize_plan("layers.*.net1"_path = ColwiseParallel{}, "layers.*.net2"_path = RowwiseParallel{});
   const auto model = parallelize_module<plan>(stacked(), mesh);
   auto x = rand<float>({4, 8});
   x.requires_grad(true);

@@ -11,5 +11,7 @@ using Mesh = DeviceMesh<ThreadCommunicator, "tp">;
 #if SHARDWISE_EXPECT_FAIL
 auto f(const DTensor<float, 2, Mesh, Partial<>>& x, const DTensor<float, 2, Mesh, Replicate>& y) { return x + y; }
 #else
-auto f(const DTensor<float, 2, Mesh, Partial<>>& x, const DTensor<float, 2, Mesh, Replicate>& y) { return x + redistribute<Partial<>>(y); }
+auto f(const DTensor<float, 2, Mesh, Partial<>>& x, const DTensor<float, 2, Mesh, Replicate>& y) {
+  return x + redistribute<Partial<>>(y);
+}
 #endif

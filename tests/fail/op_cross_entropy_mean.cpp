@@ -9,7 +9,11 @@ using namespace shardwise;
 using Mesh = DeviceMesh<ThreadCommunicator, "tp">;
 
 #if SHARDWISE_EXPECT_FAIL
-auto f(const DTensor<float, 2, Mesh, Shard<0>>& x, const DTensor<std::int64_t, 1, Mesh, Shard<0>>& t) { return cross_entropy(x, t); }
+auto f(const DTensor<float, 2, Mesh, Shard<0>>& x, const DTensor<std::int64_t, 1, Mesh, Shard<0>>& t) {
+  return cross_entropy(x, t);
+}
 #else
-auto f(const DTensor<float, 2, Mesh, Shard<0>>& x, const DTensor<std::int64_t, 1, Mesh, Replicate>& t) { return cross_entropy(x, t); }
+auto f(const DTensor<float, 2, Mesh, Shard<0>>& x, const DTensor<std::int64_t, 1, Mesh, Replicate>& t) {
+  return cross_entropy(x, t);
+}
 #endif

@@ -9,7 +9,11 @@ using namespace shardwise;
 using Mesh = DeviceMesh<ThreadCommunicator, "tp">;
 
 #if SHARDWISE_EXPECT_FAIL
-auto f(const DTensor<float, 2, Mesh, Shard<0>>& x, const DTensor<float, 1, Mesh, Shard<0>>& w) { return rms_norm(x, w); }
+auto f(const DTensor<float, 2, Mesh, Shard<0>>& x, const DTensor<float, 1, Mesh, Shard<0>>& w) {
+  return rms_norm(x, w);
+}
 #else
-auto f(const DTensor<float, 2, Mesh, Shard<0>>& x, const DTensor<float, 1, Mesh, Replicate>& w) { return rms_norm(x, w); }
+auto f(const DTensor<float, 2, Mesh, Shard<0>>& x, const DTensor<float, 1, Mesh, Replicate>& w) {
+  return rms_norm(x, w);
+}
 #endif

@@ -9,7 +9,13 @@ using namespace shardwise;
 using Mesh = DeviceMesh<ThreadCommunicator, "tp">;
 
 #if SHARDWISE_EXPECT_FAIL
-auto f(const DTensor<float, 2, Mesh, Replicate>& x, const DTensor<float, 2, Mesh, Shard<0>>& w, const DTensor<float, 1, Mesh, Replicate>& b) { return linear(x, w, b); }
+auto f(const DTensor<float, 2, Mesh, Replicate>& x, const DTensor<float, 2, Mesh, Shard<0>>& w,
+       const DTensor<float, 1, Mesh, Replicate>& b) {
+  return linear(x, w, b);
+}
 #else
-auto f(const DTensor<float, 2, Mesh, Replicate>& x, const DTensor<float, 2, Mesh, Shard<0>>& w, const DTensor<float, 1, Mesh, Shard<0>>& b) { return linear(x, w, b); }
+auto f(const DTensor<float, 2, Mesh, Replicate>& x, const DTensor<float, 2, Mesh, Shard<0>>& w,
+       const DTensor<float, 1, Mesh, Shard<0>>& b) {
+  return linear(x, w, b);
+}
 #endif

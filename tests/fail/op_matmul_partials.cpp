@@ -9,7 +9,11 @@ using namespace shardwise;
 using Mesh = DeviceMesh<ThreadCommunicator, "tp">;
 
 #if SHARDWISE_EXPECT_FAIL
-auto f(const DTensor<float, 2, Mesh, Partial<>>& a, const DTensor<float, 2, Mesh, Partial<>>& b) { return matmul(a, b); }
+auto f(const DTensor<float, 2, Mesh, Partial<>>& a, const DTensor<float, 2, Mesh, Partial<>>& b) {
+  return matmul(a, b);
+}
 #else
-auto f(const DTensor<float, 2, Mesh, Partial<>>& a, const DTensor<float, 2, Mesh, Replicate>& b) { return matmul(a, b); }
+auto f(const DTensor<float, 2, Mesh, Partial<>>& a, const DTensor<float, 2, Mesh, Replicate>& b) {
+  return matmul(a, b);
+}
 #endif

@@ -11,5 +11,7 @@ using Mesh = DeviceMesh<ThreadCommunicator, "tp">;
 #if SHARDWISE_EXPECT_FAIL
 auto f(const DTensor<float, 2, Mesh, Replicate>& x, const Tensor<float, 2>& y) { return x + y; }
 #else
-auto f(const DTensor<float, 2, Mesh, Replicate>& x, const Tensor<float, 2>& y) { return x + from_local<Replicate>(y, x.mesh()); }
+auto f(const DTensor<float, 2, Mesh, Replicate>& x, const Tensor<float, 2>& y) {
+  return x + from_local<Replicate>(y, x.mesh());
+}
 #endif

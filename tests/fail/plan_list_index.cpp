@@ -17,9 +17,11 @@ struct Mlp {
 using Mesh = decltype(init_device_mesh<"tp">(std::declval<ThreadCommunicator>(), {4}));
 
 #if SHARDWISE_EXPECT_FAIL
-constexpr auto plan = parallelize_plan("layers.0.net1"_path = ColwiseParallel{}, "layers.*.net2"_path = RowwiseParallel{});
+constexpr auto plan =
+    parallelize_plan("layers.0.net1"_path = ColwiseParallel{}, "layers.*.net2"_path = RowwiseParallel{});
 #else
-constexpr auto plan = parallelize_plan("layers.*.net1"_path = ColwiseParallel{}, "layers.*.net2"_path = RowwiseParallel{});
+constexpr auto plan =
+    parallelize_plan("layers.*.net1"_path = ColwiseParallel{}, "layers.*.net2"_path = RowwiseParallel{});
 #endif
 
 template <class Scope = Unsharded<float>>

@@ -22,4 +22,6 @@ constexpr auto style = ColwiseParallel{};
 constexpr auto style = SequenceParallel{};
 #endif
 
-auto parallelized(const nn::LayerNorm<Unsharded<float>>& norm, const Mesh& mesh) { return parallelize_module<style>(norm, mesh); }
+auto parallelized(const nn::LayerNorm<Unsharded<float>>& norm, const Mesh& mesh) {
+  return parallelize_module<style>(norm, mesh);
+}

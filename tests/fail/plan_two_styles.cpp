@@ -19,7 +19,8 @@ using Mesh = decltype(init_device_mesh<"tp">(std::declval<ThreadCommunicator>(),
 #if SHARDWISE_EXPECT_FAIL
 constexpr auto plan = parallelize_plan("net1"_path = ColwiseParallel{}, "net*"_path = RowwiseParallel{});
 #else
-constexpr auto plan = parallelize_plan("net1"_path = ColwiseParallel{}, "net1"_path = PrepareModuleInput{}, "net[!1]"_path = RowwiseParallel{});
+constexpr auto plan = parallelize_plan("net1"_path = ColwiseParallel{}, "net1"_path = PrepareModuleInput{},
+                                       "net[!1]"_path = RowwiseParallel{});
 #endif
 
 auto parallelized(const Mlp<>& model, const Mesh& mesh) { return parallelize_module<plan>(model, mesh); }

@@ -19,7 +19,8 @@ using Mesh = decltype(init_device_mesh<"tp">(std::declval<ThreadCommunicator>(),
 #if SHARDWISE_EXPECT_FAIL
 constexpr auto style = PrepareModuleInput{.input_layouts = Shard<0>{}, .desired_input_layouts = Replicate{}};
 #else
-constexpr auto style = PrepareModuleInput{.input_layouts = Layouts{Shard<0>{}, None{}}, .desired_input_layouts = Layouts{Replicate{}, None{}}};
+constexpr auto style = PrepareModuleInput{.input_layouts = Layouts{Shard<0>{}, None{}},
+                                          .desired_input_layouts = Layouts{Replicate{}, None{}}};
 #endif
 
 template <class Scope = Unsharded<float>>

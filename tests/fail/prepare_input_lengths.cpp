@@ -17,9 +17,11 @@ struct Mlp {
 using Mesh = decltype(init_device_mesh<"tp">(std::declval<ThreadCommunicator>(), {4}));
 
 #if SHARDWISE_EXPECT_FAIL
-constexpr auto style = PrepareModuleInput{.input_layouts = Shard<0>{}, .desired_input_layouts = Layouts{Replicate{}, None{}}};
+constexpr auto style =
+    PrepareModuleInput{.input_layouts = Shard<0>{}, .desired_input_layouts = Layouts{Replicate{}, None{}}};
 #else
-constexpr auto style = PrepareModuleInput{.input_layouts = Layouts{Shard<0>{}, None{}}, .desired_input_layouts = Layouts{Replicate{}, None{}}};
+constexpr auto style = PrepareModuleInput{.input_layouts = Layouts{Shard<0>{}, None{}},
+                                          .desired_input_layouts = Layouts{Replicate{}, None{}}};
 #endif
 
 static_assert(parallelize_plan("net1"_path = style).size == 1);

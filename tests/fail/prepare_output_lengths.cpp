@@ -17,7 +17,8 @@ struct Mlp {
 using Mesh = decltype(init_device_mesh<"tp">(std::declval<ThreadCommunicator>(), {4}));
 
 #if SHARDWISE_EXPECT_FAIL
-constexpr auto style = PrepareModuleOutput{.output_layouts = Layouts{Replicate{}, None{}}, .desired_output_layouts = Shard<0>{}};
+constexpr auto style =
+    PrepareModuleOutput{.output_layouts = Layouts{Replicate{}, None{}}, .desired_output_layouts = Shard<0>{}};
 #else
 constexpr auto style = PrepareModuleOutput{.output_layouts = Replicate{}, .desired_output_layouts = Shard<0>{}};
 #endif

@@ -7,7 +7,11 @@ using Mesh = DeviceMesh<ThreadCommunicator, "dp", "tp">;
 using Line = DeviceMesh<ThreadCommunicator, "tp">;
 
 #if SHARDWISE_EXPECT_FAIL
-void f(const DTensor<float, 2, Line, Replicate>& x, DTensor<float, 2, Line, Partial<Max>>& y) { redistribute_into(x, y); }
+void f(const DTensor<float, 2, Line, Replicate>& x, DTensor<float, 2, Line, Partial<Max>>& y) {
+  redistribute_into(x, y);
+}
 #else
-void f(const DTensor<float, 2, Line, Replicate>& x, DTensor<float, 2, Line, Partial<Sum>>& y) { redistribute_into(x, y); }
+void f(const DTensor<float, 2, Line, Replicate>& x, DTensor<float, 2, Line, Partial<Sum>>& y) {
+  redistribute_into(x, y);
+}
 #endif

@@ -7,7 +7,11 @@ using Mesh = DeviceMesh<ThreadCommunicator, "dp", "tp">;
 using Line = DeviceMesh<ThreadCommunicator, "tp">;
 
 #if SHARDWISE_EXPECT_FAIL
-auto f(const DTensor<float, 2, Mesh, Replicate, Partial<Max>>& x) { return redistribute<Partial<Sum>, Partial<Max>>(x); }
+auto f(const DTensor<float, 2, Mesh, Replicate, Partial<Max>>& x) {
+  return redistribute<Partial<Sum>, Partial<Max>>(x);
+}
 #else
-auto f(const DTensor<float, 2, Mesh, Replicate, Partial<Avg>>& x) { return redistribute<Partial<Sum>, Partial<Avg>>(x); }
+auto f(const DTensor<float, 2, Mesh, Replicate, Partial<Avg>>& x) {
+  return redistribute<Partial<Sum>, Partial<Avg>>(x);
+}
 #endif

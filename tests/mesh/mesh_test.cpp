@@ -121,12 +121,17 @@ SHARDWISE_TEST_RANKS("ME-21 axes of one rank and worlds of one", 1) {
 }
 
 SHARDWISE_TEST_RANKS("ME-17 what does not make a mesh is an error that says why", 4) {
-  CHECK(contains(thrown<Error>([&] { (void)init_device_mesh<"tp">(world, {5}); }), "a mesh of 5 ranks does not fit a world of 4"));
+  CHECK(contains(thrown<Error>([&] { (void)init_device_mesh<"tp">(world, {5}); }),
+                 "a mesh of 5 ranks does not fit a world of 4"));
   CHECK(contains(thrown<Error>([&] { (void)init_device_mesh<"tp">(world, {0}); }), "axis \"tp\" has size 0"));
-  CHECK(contains(thrown<Error>([&] { (void)init_device_mesh<"dp", "tp">(world, {-2, -2}); }), "axis \"dp\" has size -2"));
-  CHECK(contains(thrown<Error>([&] { (void)init_device_mesh<"tp">(world, {2}, {.ranks = {0}}); }), "1 ranks are listed for a mesh of 2"));
-  CHECK(contains(thrown<Error>([&] { (void)init_device_mesh<"tp">(world, {2}, {.ranks = {1, 1}}); }), "rank 1 is listed twice"));
-  CHECK(contains(thrown<Error>([&] { (void)init_device_mesh<"tp">(world, {2}, {.ranks = {0, 4}}); }), "rank 4 is not in a world of 4"));
+  CHECK(
+      contains(thrown<Error>([&] { (void)init_device_mesh<"dp", "tp">(world, {-2, -2}); }), "axis \"dp\" has size -2"));
+  CHECK(contains(thrown<Error>([&] { (void)init_device_mesh<"tp">(world, {2}, {.ranks = {0}}); }),
+                 "1 ranks are listed for a mesh of 2"));
+  CHECK(contains(thrown<Error>([&] { (void)init_device_mesh<"tp">(world, {2}, {.ranks = {1, 1}}); }),
+                 "rank 1 is listed twice"));
+  CHECK(contains(thrown<Error>([&] { (void)init_device_mesh<"tp">(world, {2}, {.ranks = {0, 4}}); }),
+                 "rank 4 is not in a world of 4"));
   // All ranks failed alike: the world is still good.
   CHECK(init_device_mesh<"tp">(world, {4}).size() == 4);
 }

@@ -74,12 +74,18 @@ TEST_CASE("SGD in all its variants is the loop that it stands for") {
         for (const bool nesterov : {false, true})
           for (const bool maximize : {false, true}) {
             if (nesterov && (momentum == 0 || dampening != 0)) continue;
-            const optim::SGDOptions o{.lr = 0.05, .momentum = momentum, .dampening = dampening, .weight_decay = decay,
-                                      .nesterov = nesterov, .maximize = maximize};
-            INFO("momentum ", momentum, " dampening ", dampening, " decay ", decay, " nesterov ", nesterov, " maximize ", maximize);
+            const optim::SGDOptions o{.lr = 0.05,
+                                      .momentum = momentum,
+                                      .dampening = dampening,
+                                      .weight_decay = decay,
+                                      .nesterov = nesterov,
+                                      .maximize = maximize};
+            INFO("momentum ", momentum, " dampening ", dampening, " decay ", decay, " nesterov ", nesterov,
+                 " maximize ", maximize);
             const auto expected = by_loop(o, 4);
             const auto found = by_library(o, 4);
-            for (std::size_t i = 0; i < 5; ++i) CHECK(std::abs(found[i] - expected[i]) <= 1e-13 * std::max(1.0, std::abs(expected[i])));
+            for (std::size_t i = 0; i < 5; ++i)
+              CHECK(std::abs(found[i] - expected[i]) <= 1e-13 * std::max(1.0, std::abs(expected[i])));
           }
 }
 
@@ -155,7 +161,8 @@ SHARDWISE_TEST_RANKS("pending on two axes: one all_reduce for each, whatever the
   a.requires_grad(true);
   b.requires_grad(true);
   c.requires_grad(true);
-  const ParameterList list{{"a", DType::float64, a.impl()}, {"b", DType::float64, b.impl()}, {"c", DType::float32, c.impl()}};
+  const ParameterList list{
+      {"a", DType::float64, a.impl()}, {"b", DType::float64, b.impl()}, {"c", DType::float32, c.impl()}};
   const auto on_both = [&](const auto& x) { return to_local<Partial<>, Partial<>>(x); };
   backward(sum(on_both(a)));
   backward(sum(on_both(b)));

@@ -73,7 +73,8 @@ Model<> model() {
   return {Diagonal<>{rand<float>({6}), rand<float>({6})}, Squared<>{rand<float>({9, 6})}, nn::linear(9, 5)};
 }
 
-constexpr auto plan = parallelize_plan("diagonal"_path = DiagonalParallel{}, "squared"_path = ColwiseParallel{}, "out"_path = RowwiseParallel{});
+constexpr auto plan = parallelize_plan("diagonal"_path = DiagonalParallel{}, "squared"_path = ColwiseParallel{},
+                                       "out"_path = RowwiseParallel{});
 
 }  // namespace
 

@@ -92,8 +92,8 @@ template <class T>
 void check_both(testing::World& world, const Json& j) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
   static constexpr auto local = parallelize_plan("net1"_path = ColwiseParallel{}, "net2"_path = RowwiseParallel{});
-  static constexpr auto distributed =
-      parallelize_plan("net1"_path = ColwiseParallel{.use_local_output = false}, "net2"_path = RowwiseParallel{.use_local_output = false});
+  static constexpr auto distributed = parallelize_plan("net1"_path = ColwiseParallel{.use_local_output = false},
+                                                       "net2"_path = RowwiseParallel{.use_local_output = false});
   check<T>(j, [&] { return parallelize_module<local>(model<T>(j), mesh); });
   check<T>(j, [&] { return parallelize_module<distributed>(model<T>(j), mesh); });
 }
@@ -105,5 +105,9 @@ TEST_CASE("the MLP on one device has PyTorch's values") {
   check<double>(data()["float64"], [] { return model<double>(data()["float64"]); });
 }
 
-SHARDWISE_TEST_RANKS("the tensor-parallel MLP has PyTorch's values in float", 4) { check_both<float>(world, data()["float32"]); }
-SHARDWISE_TEST_RANKS("the tensor-parallel MLP has PyTorch's values in double", 4) { check_both<double>(world, data()["float64"]); }
+SHARDWISE_TEST_RANKS("the tensor-parallel MLP has PyTorch's values in float", 4) {
+  check_both<float>(world, data()["float32"]);
+}
+SHARDWISE_TEST_RANKS("the tensor-parallel MLP has PyTorch's values in double", 4) {
+  check_both<double>(world, data()["float64"]);
+}

@@ -79,7 +79,8 @@ SHARDWISE_TEST_RANKS("a copy shares nothing, a move gives the memory back", 4) {
 
 SHARDWISE_TEST_RANKS("TE-7 tied parameters stay tied where their placements agree", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
-  static constexpr auto plan = parallelize_plan("embedding"_path = ColwiseParallel{}, "output"_path = RowwiseParallel{});
+  static constexpr auto plan =
+      parallelize_plan("embedding"_path = ColwiseParallel{}, "output"_path = RowwiseParallel{});
   auto dense = tied();
   auto sharded = parallelize_module<plan>(dense, mesh);
   CHECK(sharded.embedding.weight.impl() == sharded.output.weight.impl());

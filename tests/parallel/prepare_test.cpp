@@ -40,7 +40,9 @@ using Mesh4 = decltype(init_device_mesh<"tp">(std::declval<testing::World>(), {4
 
 SHARDWISE_TEST_RANKS("TS-8 the input is prepared", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
-  const auto module = parallelize_module<PrepareModuleInput{.input_layouts = Shard<0>{}, .desired_input_layouts = Replicate{}}>(Identity<>{}, mesh);
+  const auto module =
+      parallelize_module<PrepareModuleInput{.input_layouts = Shard<0>{}, .desired_input_layouts = Replicate{}}>(
+          Identity<>{}, mesh);
   CommDebugMode comm;
   const auto y = module(ones<float>({2, 16}));
   check_counts(comm, {{all_gather, 1}}, {});
@@ -50,7 +52,9 @@ SHARDWISE_TEST_RANKS("TS-8 the input is prepared", 4) {
 
 SHARDWISE_TEST_RANKS("TS-9 the output is prepared", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
-  const auto module = parallelize_module<PrepareModuleOutput{.output_layouts = Replicate{}, .desired_output_layouts = Shard<0>{}}>(Identity<>{}, mesh);
+  const auto module =
+      parallelize_module<PrepareModuleOutput{.output_layouts = Replicate{}, .desired_output_layouts = Shard<0>{}}>(
+          Identity<>{}, mesh);
   CommDebugMode comm;
   CHECK(equal(module(ones<float>({8, 16})), ones<float>({2, 16})));
   check_counts(comm, {}, {});
@@ -58,16 +62,18 @@ SHARDWISE_TEST_RANKS("TS-9 the output is prepared", 4) {
 
 SHARDWISE_TEST_RANKS("TS-10 two inputs, one of which passes as it is", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
-  static constexpr auto plan = parallelize_plan(
-      ""_path = PrepareModuleInput{.input_layouts = Layouts{Shard<0>{}, None{}}, .desired_input_layouts = Layouts{Replicate{}, None{}}},
-      "linear"_path = ColwiseParallel{});
+  static constexpr auto plan =
+      parallelize_plan(""_path = PrepareModuleInput{.input_layouts = Layouts{Shard<0>{}, None{}},
+                                                    .desired_input_layouts = Layouts{Replicate{}, None{}}},
+                       "linear"_path = ColwiseParallel{});
   LinearPlus<> dense{nn::linear(8, 8)};
   const auto module = parallelize_module<plan>(dense, mesh);
   CommDebugMode comm;
   const auto y = module(ones<float>({2, 8}), ones<float>({8, 2}));
   check_counts(comm, {{all_gather, 1}}, {});
   CHECK(y.shape() == Shape<2>{8, 2});
-  CHECK(allclose(y, part<Shard<1>>(dense(ones<float>({8, 8}), ones<float>({8, 8})), mesh), {.rtol = 1e-6, .atol = 1e-6}));
+  CHECK(
+      allclose(y, part<Shard<1>>(dense(ones<float>({8, 8}), ones<float>({8, 8})), mesh), {.rtol = 1e-6, .atol = 1e-6}));
 }
 
 SHARDWISE_TEST_RANKS("TS-11 the second input, both, and one that is distributed already", 4) {
@@ -75,8 +81,9 @@ SHARDWISE_TEST_RANKS("TS-11 the second input, both, and one that is distributed 
   const auto second = parallelize_module<PrepareModuleInput{.input_layouts = Layouts{None{}, Shard<0>{}},
                                                             .desired_input_layouts = Layouts{None{}, Replicate{}},
                                                             .use_local_output = true}>(Add<>{}, mesh);
-  const auto both = parallelize_module<PrepareModuleInput{.input_layouts = Layouts{Shard<0>{}, Shard<0>{}},
-                                                          .desired_input_layouts = Layouts{Replicate{}, Replicate{}}}>(Add<>{}, mesh);
+  const auto both =
+      parallelize_module<PrepareModuleInput{.input_layouts = Layouts{Shard<0>{}, Shard<0>{}},
+                                            .desired_input_layouts = Layouts{Replicate{}, Replicate{}}}>(Add<>{}, mesh);
   const auto one = ones<float>({1, 8});
   CommDebugMode comm;
   CHECK(equal(second(ones<float>({4, 8}), one), full<float>({4, 8}, 2)));
@@ -92,10 +99,12 @@ SHARDWISE_TEST_RANKS("TS-11 the second input, both, and one that is distributed 
 
 SHARDWISE_TEST_RANKS("outputs in a tuple have a layout each", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
-  const auto module = parallelize_module<PrepareModuleInputOutput{.input_layouts = Layouts{Replicate{}, None{}},
-                                                                  .desired_input_layouts = Layouts{Replicate{}, None{}},
-                                                                  .output_layouts = Layouts{Replicate{}, Replicate{}},
-                                                                  .desired_output_layouts = Layouts{Shard<0>{}, Shard<1>{}}}>(Pair<>{}, mesh);
+  const auto module =
+      parallelize_module<PrepareModuleInputOutput{.input_layouts = Layouts{Replicate{}, None{}},
+                                                  .desired_input_layouts = Layouts{Replicate{}, None{}},
+                                                  .output_layouts = Layouts{Replicate{}, Replicate{}},
+                                                  .desired_output_layouts = Layouts{Shard<0>{}, Shard<1>{}}}>(Pair<>{},
+                                                                                                              mesh);
   const auto [a, b] = module(ones<float>({4, 8}), 3.0f);
   CHECK(equal(a, ones<float>({1, 8})));
   CHECK(equal(b, full<float>({4, 2}, 3)));

@@ -63,13 +63,16 @@ std::string module_names(const M& module) {
 
 SHARDWISE_TEST_RANKS("a list has one type for all its layers, and names by index", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
-  static constexpr auto plan = parallelize_plan("layers.*.net1"_path = ColwiseParallel{}, "layers.*.net2"_path = RowwiseParallel{});
+  static constexpr auto plan =
+      parallelize_plan("layers.*.net1"_path = ColwiseParallel{}, "layers.*.net2"_path = RowwiseParallel{});
   Stacked<> dense{{mlp(1), mlp(2), mlp(3)}};
   auto sharded = parallelize_module<plan>(dense, mesh);
   CHECK(sharded.layers.size() == 3);
   CHECK(parameter_names(sharded) == parameter_names(dense));
   CHECK(parameter_names(sharded).substr(0, 34) == "layers.0.net1.weight layers.0.net1");
-  CHECK(module_names(sharded) == "[][layers.0][layers.0.net1][layers.0.net2][layers.1][layers.1.net1][layers.1.net2][layers.2][layers.2.net1][layers.2.net2]");
+  CHECK(
+      module_names(sharded) ==
+      "[][layers.0][layers.0.net1][layers.0.net2][layers.1][layers.1.net1][layers.1.net2][layers.2][layers.2.net1][layers.2.net2]");
   CHECK(sharded.layers[2].net1.weight.local_shape() == Shape<2>{2, 6});
   manual_seed(9);
   const auto x = rand<float>({5, 6});
@@ -82,9 +85,9 @@ SHARDWISE_TEST_RANKS("a list has one type for all its layers, and names by index
 
 SHARDWISE_TEST_RANKS("an array has rules of its own for every index", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
-  static constexpr auto plan = parallelize_plan(
-      "layers.[02].net1"_path = ColwiseParallel{}, "layers.[02].net2"_path = RowwiseParallel{},
-      "layers.1.net*"_path = ColwiseParallel{.output_layouts = Replicate{}});
+  static constexpr auto plan =
+      parallelize_plan("layers.[02].net1"_path = ColwiseParallel{}, "layers.[02].net2"_path = RowwiseParallel{},
+                       "layers.1.net*"_path = ColwiseParallel{.output_layouts = Replicate{}});
   Array<> dense{{mlp(1), mlp(2), mlp(3)}};
   auto sharded = parallelize_module<plan>(dense, mesh);
   using First = std::remove_cvref_t<decltype(sharded.layers.get<0>())>::Module;
@@ -102,15 +105,19 @@ SHARDWISE_TEST_RANKS("an array has rules of its own for every index", 4) {
 
 SHARDWISE_TEST_RANKS("plans reach down through children and lists; the root has a style too", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
-  static constexpr auto plan = parallelize_plan(
-      ""_path = PrepareModuleInputOutput{.input_layouts = Shard<0>{}, .desired_input_layouts = Replicate{}, .use_local_input = true,
-                                         .output_layouts = Replicate{}, .desired_output_layouts = Shard<0>{}},
-      "a.layers.*.net1"_path = ColwiseParallel{}, "a.layers.*.net2"_path = RowwiseParallel{},
-      "b.net1"_path = ColwiseParallel{}, "b.net2"_path = RowwiseParallel{});
+  static constexpr auto plan =
+      parallelize_plan(""_path = PrepareModuleInputOutput{.input_layouts = Shard<0>{},
+                                                          .desired_input_layouts = Replicate{},
+                                                          .use_local_input = true,
+                                                          .output_layouts = Replicate{},
+                                                          .desired_output_layouts = Shard<0>{}},
+                       "a.layers.*.net1"_path = ColwiseParallel{}, "a.layers.*.net2"_path = RowwiseParallel{},
+                       "b.net1"_path = ColwiseParallel{}, "b.net2"_path = RowwiseParallel{});
   Deep<> dense{Stacked<>{{mlp(1), mlp(2)}}, mlp(3), 0.5};
   auto sharded = parallelize_module<plan>(dense, mesh);
   // The same rules remain below both: one type.
-  static_assert(std::is_same_v<std::remove_cvref_t<decltype(sharded.a.layers[0])>::Base::Module, std::remove_cvref_t<decltype(sharded.b)>::Module>);
+  static_assert(std::is_same_v<std::remove_cvref_t<decltype(sharded.a.layers[0])>::Base::Module,
+                               std::remove_cvref_t<decltype(sharded.b)>::Module>);
   CHECK(sharded.scale == 0.5);
   CHECK(module_names(sharded) == module_names(dense));
   CHECK(parameter_names(sharded) == parameter_names(dense));

@@ -29,7 +29,8 @@ Tensor<std::int64_t, 2> tokens() {
 
 // One pass through both; `In` and `Out` say where the local input and output lie.
 template <class In, class Out, class Dense, class Sharded, class Mesh>
-void compare(Dense& dense, const Sharded& sharded, Tensor<float, 2> whole_x, const Mesh& mesh, const Kinds& forward, const Kinds& back) {
+void compare(Dense& dense, const Sharded& sharded, Tensor<float, 2> whole_x, const Mesh& mesh, const Kinds& forward,
+             const Kinds& back) {
   auto x = part<In>(whole_x, mesh);
   x.requires_grad(true);
   whole_x.requires_grad(true);
@@ -128,7 +129,8 @@ SHARDWISE_TEST_RANKS("TS-6 row-wise embedding: one all_reduce forward, nothing b
 SHARDWISE_TEST_RANKS("TS-7 row-wise embedding to shards: reduce_scatter and its transpose", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
   auto dense = seeded_embedding();
-  const auto sharded = parallelize_module<RowwiseParallel{.input_layouts = Replicate{}, .output_layouts = Shard<1>{}}>(dense, mesh);
+  const auto sharded =
+      parallelize_module<RowwiseParallel{.input_layouts = Replicate{}, .output_layouts = Shard<1>{}}>(dense, mesh);
   Tensor<std::int64_t, 1> index({8});
   for (std::int64_t i = 0; i < 8; ++i) index.data()[i] = (i * 7) % 16;
   const auto y = dense(index);

@@ -57,7 +57,8 @@ Values whole(const M& module, Take take = Take::value) {
   return all;
 }
 
-inline void check_close(const std::vector<double>& a, const std::vector<double>& b, double tolerance, const std::string& what = "") {
+inline void check_close(const std::vector<double>& a, const std::vector<double>& b, double tolerance,
+                        const std::string& what = "") {
   REQUIRE_MESSAGE(a.size() == b.size(), what);
   double worst = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
@@ -77,7 +78,8 @@ inline void check_close(const Values& a, const Values& b, double tolerance) {
 
 /// Trains both for some steps on the same input and compares outputs, gradients and parameters each time.
 template <class Dense, class Sharded, class X, class LocalX>
-void train_alike(Dense& dense, Sharded& sharded, const X& x, const LocalX& local_x, int steps = 3, double lr = 0.05, double tolerance = 2e-5) {
+void train_alike(Dense& dense, Sharded& sharded, const X& x, const LocalX& local_x, int steps = 3, double lr = 0.05,
+                 double tolerance = 2e-5) {
   optim::SGD of_dense(parameters(dense), {.lr = lr});
   optim::SGD of_sharded(parameters(sharded), {.lr = lr});
   check_close(whole(dense), whole(sharded), 0);

@@ -80,7 +80,8 @@ SHARDWISE_TEST_RANKS("a hidden size of 13, and one smaller than the axis", 4) {
   for (const std::int64_t hidden : {13, 3}) {
     auto dense = mlp(7, hidden, 5);
     auto sharded = parallelize_module<default_plan>(dense, mesh);
-    CHECK(sharded.net1.weight.local_shape()[0] == (hidden == 13 ? (world.rank() < 3 ? 4 : 1) : (world.rank() < 3 ? 1 : 0)));
+    CHECK(sharded.net1.weight.local_shape()[0] ==
+          (hidden == 13 ? (world.rank() < 3 ? 4 : 1) : (world.rank() < 3 ? 1 : 0)));
     train_alike(dense, sharded, x, x);
   }
 }
@@ -100,9 +101,10 @@ SHARDWISE_TEST_RANKS("rows that do not divide, distributed", 4) {
 // first gives plain parts of 3, 3, 3 and 2 positions; the residual sum, the norm and the next layer take them back.
 SHARDWISE_TEST_RANKS("a sequence of 11 through local activations", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
-  static constexpr auto plan =
-      parallelize_plan("first"_path = RowwiseParallel{.output_layouts = Shard<1>{}}, "norm"_path = SequenceParallel{.use_local_output = true},
-                       "up"_path = ColwiseParallel{.input_layouts = Shard<1>{}}, "down"_path = RowwiseParallel{.output_layouts = Shard<1>{}});
+  static constexpr auto plan = parallelize_plan("first"_path = RowwiseParallel{.output_layouts = Shard<1>{}},
+                                                "norm"_path = SequenceParallel{.use_local_output = true},
+                                                "up"_path = ColwiseParallel{.input_layouts = Shard<1>{}},
+                                                "down"_path = RowwiseParallel{.output_layouts = Shard<1>{}});
   manual_seed(7);
   Block<> dense{nn::linear(6, 10), nn::layer_norm(10), nn::linear(10, 13), nn::linear(13, 10)};
   auto sharded = parallelize_module<plan>(dense, mesh);
@@ -121,8 +123,8 @@ SHARDWISE_TEST_RANKS("a sequence of 11 through local activations", 4) {
 SHARDWISE_TEST_RANKS("a sequence of 11 through distributed activations, over several steps", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
   static constexpr auto plan =
-      parallelize_plan("first"_path = RowwiseParallel{.output_layouts = Shard<1>{}, .use_local_output = false}, "norm"_path = SequenceParallel{},
-                       "up"_path = ColwiseParallel{.use_local_output = false},
+      parallelize_plan("first"_path = RowwiseParallel{.output_layouts = Shard<1>{}, .use_local_output = false},
+                       "norm"_path = SequenceParallel{}, "up"_path = ColwiseParallel{.use_local_output = false},
                        "down"_path = RowwiseParallel{.output_layouts = Shard<1>{}, .use_local_output = false});
   manual_seed(7);
   Block<> dense{nn::linear(6, 10), nn::layer_norm(10), nn::linear(10, 13), nn::linear(13, 10)};

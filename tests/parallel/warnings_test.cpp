@@ -26,14 +26,16 @@ bool contains(const std::string& text, std::string_view part) { return text.find
 
 SHARDWISE_TEST_RANKS("PA-13 one warning lists every rule that matches nothing; the others work", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
-  static constexpr auto plan = parallelize_plan("net0.hello.world"_path = ColwiseParallel{}, "net1"_path = ColwiseParallel{},
-                                                "net2"_path = RowwiseParallel{}, "net1.deeper"_path = SequenceParallel{}, "net[34]"_path = RowwiseParallel{});
+  static constexpr auto plan = parallelize_plan(
+      "net0.hello.world"_path = ColwiseParallel{}, "net1"_path = ColwiseParallel{}, "net2"_path = RowwiseParallel{},
+      "net1.deeper"_path = SequenceParallel{}, "net[34]"_path = RowwiseParallel{});
   std::vector<std::string> warnings;
   ScopedWarningHandler handler([&](std::string_view text) { warnings.emplace_back(text); });
   auto dense = mlp();
   auto sharded = parallelize_module<plan>(dense, mesh);
   REQUIRE(warnings.size() == 1);
-  for (const char* unmatched : {"\"net0.hello.world\"", "\"net1.deeper\"", "\"net[34]\""}) CHECK(contains(warnings[0], unmatched));
+  for (const char* unmatched : {"\"net0.hello.world\"", "\"net1.deeper\"", "\"net[34]\""})
+    CHECK(contains(warnings[0], unmatched));
   for (const char* matched : {"\"net1\"", "\"net2\""}) CHECK(!contains(warnings[0], matched));
   const auto x = rand<float>({4, 10});
   train_alike(dense, sharded, x, x);
@@ -69,8 +71,8 @@ SHARDWISE_TEST_RANKS("a strict plan whose rules all match is a plan", 4) {
 SHARDWISE_TEST_RANKS("a Prepare style joins a parameter style, in plan order", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
   static constexpr auto plan = parallelize_plan(
-      "net1"_path = PrepareModuleInput{.input_layouts = Shard<0>{}, .desired_input_layouts = Replicate{}}, "net1"_path = ColwiseParallel{},
-      "net2"_path = RowwiseParallel{.use_local_output = false},
+      "net1"_path = PrepareModuleInput{.input_layouts = Shard<0>{}, .desired_input_layouts = Replicate{}},
+      "net1"_path = ColwiseParallel{}, "net2"_path = RowwiseParallel{.use_local_output = false},
       "net2"_path = PrepareModuleOutput{.output_layouts = Replicate{}, .desired_output_layouts = Shard<0>{}});
   auto dense = mlp();
   const auto sharded = parallelize_module<plan>(dense, mesh);

@@ -85,8 +85,10 @@ static_assert(std::is_same_v<Normalized<Shard<1>, 2>, Shard<1>>);
 static_assert(std::is_same_v<Normalized<Replicate, 2>, Replicate>);
 static_assert(std::is_same_v<Normalized<Partial<Max>, 0>, Partial<Max>>);
 static_assert(shard_dim_in_range<Shard<1>, 2> && shard_dim_in_range<Shard<-2>, 2> && shard_dim_in_range<Replicate, 0>);
-static_assert(!shard_dim_in_range<Shard<2>, 2> && !shard_dim_in_range<Shard<-3>, 2> && !shard_dim_in_range<Shard<0>, 0>);
-static_assert(shard_dim_is_normalized<Shard<0>> && !shard_dim_is_normalized<Shard<-1>> && shard_dim_is_normalized<Partial<>>);
+static_assert(!shard_dim_in_range<Shard<2>, 2> && !shard_dim_in_range<Shard<-3>, 2> &&
+              !shard_dim_in_range<Shard<0>, 0>);
+static_assert(shard_dim_is_normalized<Shard<0>> && !shard_dim_is_normalized<Shard<-1>> &&
+              shard_dim_is_normalized<Partial<>>);
 
 // where the gradient lies
 static_assert(std::is_same_v<GradientPlacement<Shard<1>>, Shard<1>>);
@@ -108,7 +110,8 @@ constexpr bool trait_is_tape() {
          collective(0) == transition<From, To>::backward && collective(1) == transition<From, To>::backward_pending;
 }
 template <class From>
-constexpr bool row_is_tape = trait_is_tape<From, Replicate>() && trait_is_tape<From, Shard<0>>() && trait_is_tape<From, Shard<1>>();
+constexpr bool row_is_tape =
+    trait_is_tape<From, Replicate>() && trait_is_tape<From, Shard<0>>() && trait_is_tape<From, Shard<1>>();
 static_assert(row_is_tape<Replicate> && trait_is_tape<Replicate, Partial<>>());
 static_assert(row_is_tape<Shard<0>> && trait_is_tape<Shard<0>, Partial<>>());
 static_assert(row_is_tape<Shard<1>> && trait_is_tape<Shard<1>, Partial<>>());
@@ -133,8 +136,8 @@ static_assert(sizes(32, {11, 11, 10}) && sizes(11, {2, 2, 2, 2, 2, 1, 0, 0}) && 
 static_assert(sizes(7, {1, 1, 1, 1, 1, 1, 1, 0}) && sizes(3, {1, 1, 1, 0, 0, 0, 0, 0}));
 
 // RD-16, RD-25, RD-53: one collective whatever the number of axes
-constexpr detail::PlacementValue R = detail::replicate_value(), S0 = detail::shard_value(0), S1 = detail::shard_value(1),
-                                 S2 = detail::shard_value(2), P = detail::partial_value();
+constexpr detail::PlacementValue R = detail::replicate_value(), S0 = detail::shard_value(0),
+                                 S1 = detail::shard_value(1), S2 = detail::shard_value(2), P = detail::partial_value();
 template <std::size_t N>
 constexpr Collective kind(const detail::PlacementValue (&from)[N], const detail::PlacementValue (&to)[N]) {
   detail::PlacementList<N> a{}, b{};
@@ -152,15 +155,20 @@ static_assert(kind({S0, S1, S2}, {S2, S1, S0}) == all_to_all && kind({S1, S0, S0
 static_assert(kind({P, P}, {R, R}) == all_reduce && kind({P, P}, {S0, S0}) == reduce_scatter);
 static_assert(kind({P, P}, {S0, S1}) == reduce_scatter && kind({S0, S1}, {R, R}) == all_gather);
 static_assert(kind({P, P, S0}, {S0, S0, S0}) == reduce_scatter && kind({P, S0, P}, {R, R, R}) == all_reduce);
-static_assert(kind({R, R}, {S0, S1}) == none && kind({R, S0}, {S0, S0}) == all_to_all && kind({S0, R}, {S0, S0}) == none);
+static_assert(kind({R, R}, {S0, S1}) == none && kind({R, S0}, {S0, S0}) == all_to_all &&
+              kind({S0, R}, {S0, S0}) == none);
 static_assert(kind({R, S0}, {S0, R}) == all_to_all && kind({R, R}, {P, P}) == none);
-static_assert(detail::move_kind(detail::PlacementList<2>{S0, S1}, detail::PlacementList<2>{S0, R}, Shape<2>{2, 2}).axes == 2u);
-static_assert(detail::move_kind(detail::PlacementList<2>{S0, P}, detail::PlacementList<2>{S0, R}, Shape<2>{4, 1}).axes == 0u);
+static_assert(
+    detail::move_kind(detail::PlacementList<2>{S0, S1}, detail::PlacementList<2>{S0, R}, Shape<2>{2, 2}).axes == 2u);
+static_assert(
+    detail::move_kind(detail::PlacementList<2>{S0, P}, detail::PlacementList<2>{S0, R}, Shape<2>{4, 1}).axes == 0u);
 
 // DS-7: pending reductions of one tensor
 static_assert(detail::partials_mix(detail::PlacementList<2>{P, detail::partial_value(ReduceOp::avg)}));
 static_assert(!detail::partials_mix(detail::PlacementList<2>{P, detail::partial_value(ReduceOp::max)}));
-static_assert(!detail::partials_mix(detail::PlacementList<2>{detail::partial_value(ReduceOp::min), detail::partial_value(ReduceOp::max)}));
-static_assert(detail::partials_mix(detail::PlacementList<2>{detail::partial_value(ReduceOp::min), detail::partial_value(ReduceOp::min)}));
+static_assert(!detail::partials_mix(detail::PlacementList<2>{detail::partial_value(ReduceOp::min),
+                                                             detail::partial_value(ReduceOp::max)}));
+static_assert(detail::partials_mix(detail::PlacementList<2>{detail::partial_value(ReduceOp::min),
+                                                            detail::partial_value(ReduceOp::min)}));
 
 }  // namespace

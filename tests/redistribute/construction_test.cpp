@@ -58,7 +58,8 @@ SHARDWISE_TEST_RANKS("AP-3 the source rank's data win", 4) {
   CHECK(all_are(distribute_tensor<Replicate>(own, mesh, {.src_data_rank = 1}).to_local(), 1));
   CHECK(counter.count(Collective::broadcast) == 1);
   CHECK(counter.total == 1);
-  CHECK(contains(thrown<Error>([&] { (void)distribute_tensor<Shard<0>>(own, mesh, {.src_data_rank = 4}); }), "src_data_rank 4"));
+  CHECK(contains(thrown<Error>([&] { (void)distribute_tensor<Shard<0>>(own, mesh, {.src_data_rank = 4}); }),
+                 "src_data_rank 4"));
 }
 
 SHARDWISE_TEST_RANKS("AP-4 without a source each rank takes its part of its own", 4) {
@@ -81,7 +82,8 @@ SHARDWISE_TEST_RANKS("AP-5 distribute_tensor takes leaves, and a distributed ten
   CHECK(contains(thrown<Error>([&] { (void)distribute_tensor<Shard<0>, Replicate>(x, other); }), "another mesh"));
   x.requires_grad(true);
   const auto result = x.to_local();
-  CHECK(contains(thrown<Error>([&] { (void)distribute_tensor<Shard<0>, Replicate>(result, mesh); }), "detach(x) gives a leaf"));
+  CHECK(contains(thrown<Error>([&] { (void)distribute_tensor<Shard<0>, Replicate>(result, mesh); }),
+                 "detach(x) gives a leaf"));
 }
 
 SHARDWISE_TEST_RANKS("AP-6 uneven pieces are torch.chunk's", 4) {
@@ -200,4 +202,12 @@ SHARDWISE_TEST_RANKS("RN-11 RN-12 a sharded random tensor is the dense one, what
   CHECK(!equal(first, rand<float>({100})));
   manual_seed(8);
   CHECK(!equal(first, rand<float>({100})));
+}
+
+TEST_CASE("arange counts in row-major order, by a shape or by a number") {
+  const auto x = arange<float>({2, 3});
+  CHECK(x.shape() == Shape<2>{2, 3});
+  for (std::int64_t i = 0; i < 6; ++i) CHECK(x.data()[i] == static_cast<float>(i));
+  CHECK(arange<std::int64_t>(4).shape() == Shape<1>{4});
+  CHECK(equal(arange<double>({5}), arange<double>(5)));
 }

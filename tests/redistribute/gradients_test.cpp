@@ -17,7 +17,8 @@ Tensor<float, 2> leaf(Tensor<float, 2> x) {
 
 }  // namespace
 
-SHARDWISE_TEST_RANKS("DT-5 from_local: shards multiply the size, the local part is shared, a leaf's part is no leaf", 4) {
+SHARDWISE_TEST_RANKS("DT-5 from_local: shards multiply the size, the local part is shared, a leaf's part is no leaf",
+                     4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
   const auto local = counting<float>({3, 3});
   CHECK(from_local<Shard<0>>(local, mesh).shape() == Shape<2>{12, 3});
@@ -108,8 +109,8 @@ SHARDWISE_TEST_RANKS("DT-8 DT-9 from_local of uneven shards takes the shape, and
   const auto x = from_local<Shard<0>>(ones<float>({mine, 2}), mesh, {.global_shape = Shape<2>{5, 2}});
   CHECK(x.shape() == Shape<2>{5, 2});
   CHECK(equal(x.full_tensor(), ones<float>({5, 2})));
-  const std::string message =
-      thrown<ShapeError>([&] { (void)from_local<Shard<0>>(ones<float>({mine + 1, 2}), mesh, {.global_shape = Shape<2>{5, 2}}); });
+  const std::string message = thrown<ShapeError>(
+      [&] { (void)from_local<Shard<0>>(ones<float>({mine + 1, 2}), mesh, {.global_shape = Shape<2>{5, 2}}); });
   CHECK(contains(message, "[5, 2]"));
   CHECK(contains(message, "[" + std::to_string(mine) + ", 2]"));
   CHECK(contains(message, "rank " + std::to_string(world.rank())));
@@ -160,7 +161,8 @@ SHARDWISE_TEST_RANKS("DT-13 full_tensor is a plain tensor, and one of a plain te
   CHECK(full.full_tensor().data() == full.data());
 }
 
-SHARDWISE_TEST_RANKS("DT-15 a sum that leaves as a plain tensor and returns as a term: the gradient is 1, not the rank count", 4) {
+SHARDWISE_TEST_RANKS(
+    "DT-15 a sum that leaves as a plain tensor and returns as a term: the gradient is 1, not the rank count", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
   auto x = distribute_tensor<Partial<>>(full<float>({1}, 10.0f), mesh, {.src_data_rank = 0});
   x.requires_grad(true);
@@ -266,22 +268,29 @@ SHARDWISE_TEST_RANKS("the backward of a typed move is its adjoint, on two axes a
   const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 2});
   const auto inner = [&](const auto& a, const auto& b) {  // of sharded or of whole plain tensors
     double sum = 0;
-    for (std::int64_t i = 0; i < a.size(); ++i) sum += static_cast<double>(a.data()[i]) * static_cast<double>(b.data()[i]);
+    for (std::int64_t i = 0; i < a.size(); ++i)
+      sum += static_cast<double>(a.data()[i]) * static_cast<double>(b.data()[i]);
     return sum;
   };
   const auto adjoint = [&](auto x, const auto& move) {
     x.requires_grad(true);
     const auto y = move(x);
     using Y = std::remove_const_t<decltype(y)>;
-    typename Y::Gradient g = detail::make_tensor<double, Y::rank, GradientLayout<typename Y::layout_type>>(y.impl()->global, mesh);
+    typename Y::Gradient g =
+        detail::make_tensor<double, Y::rank, GradientLayout<typename Y::layout_type>>(y.impl()->global, mesh);
     const auto whole = counting<double>({7, 5});
-    detail::execute(mesh, detail::PlacementList<2>{}, Y::Gradient::placements, y.impl()->global, DType::float64, whole.data(), g.data());
+    detail::execute(mesh, detail::PlacementList<2>{}, Y::Gradient::placements, y.impl()->global, DType::float64,
+                    whole.data(), g.data());
     backward(y, g);
     CHECK(inner(detach(y).full_tensor(), whole) == inner(detach(x).full_tensor(), x.grad().full_tensor()));
   };
   const auto whole = counting<double>({7, 5});
-  adjoint(distribute_tensor<Shard<0>, Shard<1>>(whole, mesh), [](const auto& x) { return redistribute<Shard<1>, Shard<0>>(x); });
-  adjoint(distribute_tensor<Shard<0>, Shard<0>>(whole, mesh), [](const auto& x) { return redistribute<Replicate, Shard<0>>(x); });
-  adjoint(distribute_tensor<Partial<>, Shard<0>>(whole, mesh), [](const auto& x) { return redistribute<Shard<0>, Shard<0>>(x); });
-  adjoint(distribute_tensor<Replicate, Shard<1>>(whole, mesh), [](const auto& x) { return redistribute<Partial<>, Replicate>(x); });
+  adjoint(distribute_tensor<Shard<0>, Shard<1>>(whole, mesh),
+          [](const auto& x) { return redistribute<Shard<1>, Shard<0>>(x); });
+  adjoint(distribute_tensor<Shard<0>, Shard<0>>(whole, mesh),
+          [](const auto& x) { return redistribute<Replicate, Shard<0>>(x); });
+  adjoint(distribute_tensor<Partial<>, Shard<0>>(whole, mesh),
+          [](const auto& x) { return redistribute<Shard<0>, Shard<0>>(x); });
+  adjoint(distribute_tensor<Replicate, Shard<1>>(whole, mesh),
+          [](const auto& x) { return redistribute<Partial<>, Replicate>(x); });
 }

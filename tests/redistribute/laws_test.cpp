@@ -20,8 +20,8 @@ PlacementValue R() { return detail::replicate_value(); }
 PlacementValue S(int d) { return detail::shard_value(d); }
 PlacementValue P(ReduceOp op = ReduceOp::sum) { return detail::partial_value(op); }
 
-const PlacementValue sources[] = {R(),           S(0),         S(1),        P(), P(ReduceOp::avg), P(ReduceOp::product),
-                                  P(ReduceOp::max), P(ReduceOp::min)};
+const PlacementValue sources[] = {
+    R(), S(0), S(1), P(), P(ReduceOp::avg), P(ReduceOp::product), P(ReduceOp::max), P(ReduceOp::min)};
 const PlacementValue targets[] = {R(), S(0), S(1), P()};
 
 }  // namespace

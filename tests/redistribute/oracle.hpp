@@ -38,7 +38,8 @@ inline std::string text(const Placements& list) {
   return "[" + s + "]";
 }
 inline std::string text(const Case& c) {
-  return text(c.global) + " on " + text(c.mesh) + " " + text(c.from) + "->" + text(c.to) + " salt " + std::to_string(c.salt);
+  return text(c.global) + " on " + text(c.mesh) + " " + text(c.from) + "->" + text(c.to) + " salt " +
+         std::to_string(c.salt);
 }
 
 // torch.chunk: ceil(n / k) each.
@@ -48,7 +49,8 @@ inline std::int64_t chunk_length(std::size_t n, std::int64_t k) {
 }
 
 // The global indices that a rank holds in each dimension.
-inline std::vector<Index> held(const Placements& placements, const Index& mesh, const Index& coordinate, const Index& global) {
+inline std::vector<Index> held(const Placements& placements, const Index& mesh, const Index& coordinate,
+                               const Index& global) {
   std::vector<Index> lists(global.size());
   for (std::size_t d = 0; d < global.size(); ++d)
     for (std::int64_t i = 0; i < global[d]; ++i) lists[d].push_back(i);
@@ -268,7 +270,9 @@ void check(const Mesh& mesh, const Case& c, Failures& failures) {
   const std::vector<T> in = elements<T>(source(c, me));
   const Counter counter;
   const std::vector<T> out = moved(mesh, c.from, c.to, c.global, in);
-  const auto where = [&] { return text(c) + " as " + shardwise::to_string(shardwise::dtype_of<T>) + " at " + text(me); };
+  const auto where = [&] {
+    return text(c) + " as " + shardwise::to_string(shardwise::dtype_of<T>) + " at " + text(me);
+  };
   if (out != elements<T>(expected(c, me))) failures.add(where());
   if (counter.total > 1) failures.add("more than one collective: " + where());
   if (in != elements<T>(source(c, me))) failures.add("the input was written: " + where());

@@ -42,7 +42,8 @@ Case random_case(Random& random, const Index& mesh) {
   const ReduceOp others[] = {ReduceOp::max, ReduceOp::min, ReduceOp::product};
   const ReduceOp other = others[random.below(3)];
   const auto plain = [&] {
-    return rank > 0 && random.below(3) != 0 ? detail::shard_value(static_cast<int>(random.below(rank))) : detail::replicate_value();
+    return rank > 0 && random.below(3) != 0 ? detail::shard_value(static_cast<int>(random.below(rank)))
+                                            : detail::replicate_value();
   };
   for (std::size_t a = 0; a < mesh.size(); ++a) {
     PlacementValue from = plain();

@@ -36,7 +36,8 @@ void replicate_to_shard(const Mesh& mesh, std::int64_t rows, std::int64_t column
   const Counter forward;
   const auto y = redistribute<Shard<D>>(x);
   CHECK(forward.total == 0);
-  CHECK(equal(detach(y).to_local(), distribute_tensor<Shard<D>>(detach(x).to_local(), mesh, {.src_data_rank = no_source}).to_local()));
+  CHECK(equal(detach(y).to_local(),
+              distribute_tensor<Shard<D>>(detach(x).to_local(), mesh, {.src_data_rank = no_source}).to_local()));
   const Counter backwards;
   backward(y, ones<T, Shard<D>>(mesh, {rows, columns}));
   CHECK(backwards.total == 1);
@@ -195,7 +196,8 @@ SHARDWISE_TEST_RANKS("RD-24 all pairs of placements on (4, 2), whatever the rank
   for (const PlacementValue& f0 : {R, S0, S1, P})
     for (const PlacementValue& f1 : {R, S0, S1, P})
       for (const PlacementValue& t0 : {R, S0, S1})
-        for (const PlacementValue& t1 : {R, S0, S1}) check<float>(mesh, {{4, 2}, {16, 24}, {f0, f1}, {t0, t1}, 1}, failures);
+        for (const PlacementValue& t1 : {R, S0, S1})
+          check<float>(mesh, {{4, 2}, {16, 24}, {f0, f1}, {t0, t1}, 1}, failures);
   CHECK(failures.count() == 0);
   const auto whole = counting<float>({16, 24});
   const auto own = world.rank() == 0 ? whole : full<float>({16, 24}, -1.0f);

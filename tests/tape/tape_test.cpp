@@ -38,7 +38,8 @@ std::shared_ptr<GradSlot> make_slot(std::int64_t count, std::uint32_t not_first 
 
 // out = sum of factor * input: the gradient of each input is factor * gradient.
 struct ScaleNode final : Node {
-  explicit ScaleNode(double f, std::vector<std::string>* where = nullptr, const char* label = "scale") : Node(label), factor(f), log(where) {}
+  explicit ScaleNode(double f, std::vector<std::string>* where = nullptr, const char* label = "scale")
+      : Node(label), factor(f), log(where) {}
   void backward(GradSlot& out) override {
     if (log != nullptr) log->push_back(name);
     for (auto& input : inputs) {
@@ -188,7 +189,9 @@ TEST_CASE("NoGrad nests, ends with its scope, and is per thread") {
   {
     const NoGrad outer;
     CHECK(!grad_enabled());
-    { const NoGrad inner; }
+    {
+      const NoGrad inner;
+    }
     CHECK(!grad_enabled());
     bool other = false;
     std::thread([&] { other = grad_enabled(); }).join();

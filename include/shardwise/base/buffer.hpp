@@ -102,7 +102,8 @@ class BlockCache {
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(std::size_t bytes) : owner_(BlockCache::take(bytes)), data_(reinterpret_cast<std::byte*>(owner_ + 1)) {}
+  explicit Buffer(std::size_t bytes)
+      : owner_(BlockCache::take(bytes)), data_(reinterpret_cast<std::byte*>(owner_ + 1)) {}
   // The caller's memory: not owned. No elements may come with a null pointer (std::vector's), and are a buffer all the
   // same: a gradient without elements is a gradient.
   static Buffer view(void* data) {

@@ -55,7 +55,7 @@ struct Min {
 template <class T>
 concept ReduceOpTag = requires {
   requires T::op == ReduceOp::sum || T::op == ReduceOp::avg || T::op == ReduceOp::product || T::op == ReduceOp::max ||
-               T::op == ReduceOp::min;
+                   T::op == ReduceOp::min;
 };
 
 }  // namespace shardwise

@@ -93,7 +93,8 @@ inline constexpr bool is_complex = detail::dtype_index<T> == 2 || detail::dtype_
 
 /// Real floating point: what exp, relu, division and gradients are defined for.
 template <class T>
-concept RealElement = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, bfloat16> || std::same_as<T, half>;
+concept RealElement =
+    std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, bfloat16> || std::same_as<T, half>;
 
 /// What a gradient may have: real or complex floating point.
 template <class T>
@@ -109,8 +110,8 @@ constexpr std::size_t size_of(DType type) {
 }
 
 constexpr const char* to_string(DType type) {
-  constexpr const char* names[] = {"float", "double", "complex<float>", "complex<double>", "bfloat16",
-                                   "half",  "int32",  "int64",          "uint8"};
+  constexpr const char* names[] = {"float", "double", "complex<float>", "complex<double>", "bfloat16", "half",
+                                   "int32", "int64",  "uint8"};
   return names[static_cast<int>(type)];
 }
 

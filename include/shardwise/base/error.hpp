@@ -65,8 +65,8 @@ template <class E = Error>
 
 /// Throws `shardwise::Error` (or the exception type given third) with `message` unless `condition` holds.
 /// The message is only built when it is needed.
-#define SHARDWISE_REQUIRE(condition, message, ...)                        \
-  do {                                                                    \
-    if (!(condition)) [[unlikely]]                                        \
-      ::shardwise::detail::fail __VA_OPT__(<__VA_ARGS__>)(message);       \
+#define SHARDWISE_REQUIRE(condition, message, ...)                  \
+  do {                                                              \
+    if (!(condition)) [[unlikely]]                                  \
+      ::shardwise::detail::fail __VA_OPT__(<__VA_ARGS__>)(message); \
   } while (false)

@@ -164,10 +164,12 @@ void reduce_terms(T* out, const T* const* terms, int count, std::int64_t n, Redu
     case ReduceOp::avg: return detail::ReduceBlocks<T, ReduceOp::sum>::run(out, terms, count, n, true, stream);
     case ReduceOp::product: return detail::ReduceBlocks<T, ReduceOp::product>::run(out, terms, count, n, false, stream);
     case ReduceOp::max:
-      if constexpr (!is_complex<T>) return detail::ReduceBlocks<T, ReduceOp::max>::run(out, terms, count, n, false, stream);
+      if constexpr (!is_complex<T>)
+        return detail::ReduceBlocks<T, ReduceOp::max>::run(out, terms, count, n, false, stream);
       break;
     case ReduceOp::min:
-      if constexpr (!is_complex<T>) return detail::ReduceBlocks<T, ReduceOp::min>::run(out, terms, count, n, false, stream);
+      if constexpr (!is_complex<T>)
+        return detail::ReduceBlocks<T, ReduceOp::min>::run(out, terms, count, n, false, stream);
       break;
   }
   detail::fail("shardwise::reduce_terms: complex numbers have no maximum and no minimum");
@@ -184,7 +186,8 @@ namespace detail {
 inline constexpr int max_ranks_reduced = 1024;
 
 // The same for code that knows the element type at run time only. A template, so that who never reduces compiles none of it.
-using ReduceFunction = void (*)(void* out, const void* const* terms, int count, std::int64_t n, ReduceOp op, bool stream);
+using ReduceFunction = void (*)(void* out, const void* const* terms, int count, std::int64_t n, ReduceOp op,
+                                bool stream);
 template <class Type>
 ReduceFunction reduce_function(Type dtype) {
   return visit_dtype(dtype, []<class T>(T) -> ReduceFunction {

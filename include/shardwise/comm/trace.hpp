@@ -74,7 +74,8 @@ inline TraceState& trace_state() {
 // Inside it, what communicates belongs to a child of the module around it.
 class ModuleFrame {
  public:
-  explicit ModuleFrame(const Name* name, std::int64_t index = -1) : state_(trace_state()), before_(state_.path), module_(state_.module) {
+  explicit ModuleFrame(const Name* name, std::int64_t index = -1)
+      : state_(trace_state()), before_(state_.path), module_(state_.module) {
     state_.path = &before_->child(name, index);
     state_.module = state_.path->text();
   }

@@ -112,7 +112,7 @@ class CommDebugMode : detail::CommListener {
   }
 
   template <class Keep>
-  std::int64_t sum(Keep keep, std::int64_t Row::*field) const {
+  std::int64_t sum(Keep keep, std::int64_t Row::* field) const {
     std::int64_t total = 0;
     for (const Row& r : rows_)
       if (keep(r)) total += r.*field;

@@ -148,7 +148,8 @@ class DeviceMesh {
     } else {
       using Part = detail::Grid<Comm, sizeof...(Chosen)>;
       constexpr std::uint32_t set = axis_set(chosen);
-      if (auto known = grid_->part(set)) return DeviceMesh<Comm, Chosen...>(std::static_pointer_cast<const Part>(known));
+      if (auto known = grid_->part(set))
+        return DeviceMesh<Comm, Chosen...>(std::static_pointer_cast<const Part>(known));
       auto grid = std::make_shared<Part>();
       grid->names = chosen;
       for (std::size_t i = 0; i < sizeof...(Chosen); ++i) {
@@ -301,15 +302,16 @@ DeviceMesh<Comm, Axes...> init_device_mesh(const Comm& world, const std::int64_t
   if (grid->ranks.empty())
     for (int r = 0; r < static_cast<int>(size); ++r) grid->ranks.push_back(r);
   SHARDWISE_REQUIRE(static_cast<std::int64_t>(grid->ranks.size()) == size,
-                    "shardwise::init_device_mesh: " + std::to_string(grid->ranks.size()) + " ranks are listed for a mesh of " +
-                        std::to_string(size));
+                    "shardwise::init_device_mesh: " + std::to_string(grid->ranks.size()) +
+                        " ranks are listed for a mesh of " + std::to_string(size));
   int position = -1;
   for (std::size_t i = 0; i < grid->ranks.size(); ++i) {
     const int r = grid->ranks[i];
     SHARDWISE_REQUIRE(r >= 0 && r < world.size(), "shardwise::init_device_mesh: rank " + std::to_string(r) +
                                                       " is not in a world of " + std::to_string(world.size()));
     for (std::size_t j = 0; j < i; ++j)
-      SHARDWISE_REQUIRE(grid->ranks[j] != r, "shardwise::init_device_mesh: rank " + std::to_string(r) + " is listed twice");
+      SHARDWISE_REQUIRE(grid->ranks[j] != r,
+                        "shardwise::init_device_mesh: rank " + std::to_string(r) + " is listed twice");
     if (r == world.rank()) position = static_cast<int>(i);
   }
   grid->member = position >= 0;

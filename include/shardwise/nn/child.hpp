@@ -28,7 +28,8 @@ auto prepared_inputs(const M& module, const Mesh& mesh, const X&... x) {
     if constexpr (I + 1 == own.size)
       return prepared;
     else
-      return std::apply([&](const auto&... inputs) { return prepared_inputs<own, I + 1>(module, mesh, inputs...); }, prepared);
+      return std::apply([&](const auto&... inputs) { return prepared_inputs<own, I + 1>(module, mesh, inputs...); },
+                        prepared);
   }
 }
 
@@ -59,9 +60,9 @@ class Styled : public M {
   template <class... X>
   auto operator()(const X&... x) const {
     const M& module = *this;
-    return prepared_output<own, 0>(
-        module, mesh_, std::apply([&](const auto&... prepared) { return module(prepared...); },
-                                  prepared_inputs<own, 0>(module, mesh_, x...)));
+    return prepared_output<own, 0>(module, mesh_,
+                                   std::apply([&](const auto&... prepared) { return module(prepared...); },
+                                              prepared_inputs<own, 0>(module, mesh_, x...)));
   }
 
  private:
@@ -94,7 +95,8 @@ class Child : public detail::Styled<M<typename detail::scope_traits<Scope>::temp
   static constexpr Name child_name = name;
 
   Child() = default;
-  Child(Module module, typename Base::Mesh mesh = {}) : Base(std::move(module), std::move(mesh)) {}  // NOLINT: a child is a module
+  Child(Module module, typename Base::Mesh mesh = {})
+      : Base(std::move(module), std::move(mesh)) {}  // NOLINT: a child is a module
 
   template <class... X>
   auto operator()(const X&... x) const {

@@ -26,9 +26,9 @@ struct Parallel {
 
 /// What a layer is to a style. A layer says so with the fourth argument of its `Param`s and with
 /// `using layer_kind`; your own kind is any type that your own style knows.
-struct LinearLayer {};     ///< weight (out, in), bias (out)
+struct LinearLayer {};  ///< weight (out, in), bias (out)
 struct EmbeddingLayer {};  ///< weight (vocabulary, features)
-struct OtherLayer {};      ///< parameters that only a style for any layer can place
+struct OtherLayer {};  ///< parameters that only a style for any layer can place
 
 /// What `parallelize_module` needs of a style: whether it places parameters, and where, by layer kind and parameter name.
 ///

@@ -51,7 +51,10 @@ void walk_member(Member& member, const std::string& path, OnModule& on_module, O
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (walk_module(member.template get<I>(), joined_path(list, index_name<I>().view()), on_module, on_param), ...);
     }(std::make_index_sequence<X::length>());
-  } else if constexpr (requires { member.has_value(); *member; }) {
+  } else if constexpr (requires {
+                         member.has_value();
+                         *member;
+                       }) {
     if (member.has_value()) walk_member(*member, path, on_module, on_param);
   }
 }
@@ -101,7 +104,8 @@ ParameterList parameters(M&& module) {
   for_each_parameter(module, [&](std::string_view name, auto& tensor) {
     for (const ParameterHandle& known : list)
       if (known.impl == tensor.impl()) return;
-    list.push_back({std::string(name), dtype_of<typename std::remove_cvref_t<decltype(tensor)>::value_type>, tensor.impl()});
+    list.push_back(
+        {std::string(name), dtype_of<typename std::remove_cvref_t<decltype(tensor)>::value_type>, tensor.impl()});
   });
   return list;
 }

@@ -67,12 +67,15 @@ struct BinaryNode final : Node {
     Buffer da = left_shares || left == nullptr ? Buffer() : buffer_for(sa);
     Buffer db = right_shares || right == nullptr ? Buffer() : buffer_for(sb);
     if (da || db)
-      kernels::binary_backward(op, sa, a.as<const T>(), sb, b.as<const T>(), so, out.grad.as<const T>(), da.as<T>(), db.as<T>());
+      kernels::binary_backward(op, sa, a.as<const T>(), sb, b.as<const T>(), so, out.grad.as<const T>(), da.as<T>(),
+                               db.as<T>());
     if (left != nullptr) accumulate(*left, left_shares ? out.grad : std::move(da), pa(out.pending));
     if (right != nullptr) accumulate(*right, right_shares ? out.grad : std::move(db), pb(out.pending));
   }
 
-  static Buffer buffer_for(const Extents& shape) { return Buffer(static_cast<std::size_t>(shape.elements()) * sizeof(T)); }
+  static Buffer buffer_for(const Extents& shape) {
+    return Buffer(static_cast<std::size_t>(shape.elements()) * sizeof(T));
+  }
 
   kernels::Binary op;
   Buffer a;
@@ -122,12 +125,14 @@ auto binary(kernels::Binary op, const BasicTensor<T, RA, LA>& a, const BasicTens
   using A = BasicTensor<T, RA, LA>;
   using B = BasicTensor<TB, RB, LB>;
   static_assert(std::is_same_v<T, TB>, "shardwise::arithmetic: [O20] both operands have one element type");
-  static_assert(divides<T, Kind>, "shardwise::arithmetic: [O22] integers do not divide; use a floating point element type");
+  static_assert(divides<T, Kind>,
+                "shardwise::arithmetic: [O22] integers do not divide; use a floating point element type");
   SHARDWISE_SAME_HOME("arithmetic", A, B);
   constexpr auto rule = arithmetic_of<A, B, Kind>();
-  static_assert(rule.ok,
-                "shardwise::arithmetic: [O2] the placements of the operands do not fit; redistribute one of them (a replicated "
-                "operand of a pending sum: redistribute<Partial<>>(x), of a shard: redistribute<Shard<d>>(x); both are local)");
+  static_assert(
+      rule.ok,
+      "shardwise::arithmetic: [O2] the placements of the operands do not fit; redistribute one of them (a replicated "
+      "operand of a pending sum: redistribute<Partial<>>(x), of a shard: redistribute<Shard<d>>(x); both are local)");
   using Layout = typename layout_with<LA, rule>::type;
   constexpr std::size_t R = RA > RB ? RA : RB;
   using Y = BasicTensor<T, R, Layout>;
@@ -140,9 +145,9 @@ auto binary(kernels::Binary op, const BasicTensor<T, RA, LA>& a, const BasicTens
     kernels::binary(op, a.impl()->local, a.data(), b.impl()->local, b.data(), y.impl()->local, y.data());
     if constexpr (FieldElement<T>)
       if (wants_grad(a) || wants_grad(b)) {
-        auto node = std::make_shared<BinaryNode<T>>(op, a.impl()->buffer, b.impl()->buffer, a.impl()->local, b.impl()->local,
-                                                    y.impl()->local, pending_rule(A::placements, rule.out),
-                                                    pending_rule(B::placements, rule.out));
+        auto node = std::make_shared<BinaryNode<T>>(
+            op, a.impl()->buffer, b.impl()->buffer, a.impl()->local, b.impl()->local, y.impl()->local,
+            pending_rule(A::placements, rule.out), pending_rule(B::placements, rule.out));
         node->inputs = {a.impl()->slot, b.impl()->slot};
         record(y, std::move(node));
       }
@@ -225,8 +230,9 @@ auto operator/(const BasicTensor<TA, RA, LA>& a, const BasicTensor<TB, RB, LB>& 
 template <Element T, std::size_t R, class L, class S>
   requires(detail::is_scalar_for<S, T>)
 BasicTensor<T, R, L> operator+(const BasicTensor<T, R, L>& x, S s) {
-  static_assert(detail::holds_values<L>,
-                "shardwise::arithmetic: [O3] a scalar added to a pending reduction would count once a rank; redistribute<Replicate>(x) first");
+  static_assert(
+      detail::holds_values<L>,
+      "shardwise::arithmetic: [O3] a scalar added to a pending reduction would count once a rank; redistribute<Replicate>(x) first");
   return detail::with_scalar(detail::kernels::Binary::add, x, detail::scalar_as<T>(s), static_cast<T>(1));
 }
 template <Element T, std::size_t R, class L, class S>
@@ -237,15 +243,17 @@ BasicTensor<T, R, L> operator+(S s, const BasicTensor<T, R, L>& x) {
 template <Element T, std::size_t R, class L, class S>
   requires(detail::is_scalar_for<S, T>)
 BasicTensor<T, R, L> operator-(const BasicTensor<T, R, L>& x, S s) {
-  static_assert(detail::holds_values<L>,
-                "shardwise::arithmetic: [O3] a scalar added to a pending reduction would count once a rank; redistribute<Replicate>(x) first");
+  static_assert(
+      detail::holds_values<L>,
+      "shardwise::arithmetic: [O3] a scalar added to a pending reduction would count once a rank; redistribute<Replicate>(x) first");
   return detail::with_scalar(detail::kernels::Binary::sub, x, detail::scalar_as<T>(s), static_cast<T>(1));
 }
 template <Element T, std::size_t R, class L, class S>
   requires(detail::is_scalar_for<S, T>)
 BasicTensor<T, R, L> operator*(const BasicTensor<T, R, L>& x, S s) {
-  static_assert(detail::holds_linear_terms<L>,
-                "shardwise::arithmetic: [O4] only a pending sum or average can be scaled; redistribute<Replicate>(x) first");
+  static_assert(
+      detail::holds_linear_terms<L>,
+      "shardwise::arithmetic: [O4] only a pending sum or average can be scaled; redistribute<Replicate>(x) first");
   return detail::with_scalar(detail::kernels::Binary::mul, x, detail::scalar_as<T>(s), detail::scalar_as<T>(s));
 }
 template <Element T, std::size_t R, class L, class S>
@@ -256,9 +264,11 @@ BasicTensor<T, R, L> operator*(S s, const BasicTensor<T, R, L>& x) {
 template <Element T, std::size_t R, class L, class S>
   requires(detail::is_scalar_for<S, T>)
 BasicTensor<T, R, L> operator/(const BasicTensor<T, R, L>& x, S s) {
-  static_assert(FieldElement<T>, "shardwise::arithmetic: [O22] integers do not divide; use a floating point element type");
-  static_assert(detail::holds_linear_terms<L>,
-                "shardwise::arithmetic: [O4] only a pending sum or average can be scaled; redistribute<Replicate>(x) first");
+  static_assert(FieldElement<T>,
+                "shardwise::arithmetic: [O22] integers do not divide; use a floating point element type");
+  static_assert(
+      detail::holds_linear_terms<L>,
+      "shardwise::arithmetic: [O4] only a pending sum or average can be scaled; redistribute<Replicate>(x) first");
   const T d = detail::scalar_as<T>(s);
   return detail::with_scalar(detail::kernels::Binary::div, x, d, static_cast<T>(static_cast<T>(1) / d));
 }
@@ -266,12 +276,14 @@ BasicTensor<T, R, L> operator/(const BasicTensor<T, R, L>& x, S s) {
 template <Element T, std::size_t R, class L>
 auto operator-(const BasicTensor<T, R, L>& x) {
   constexpr auto rule = detail::rule_for_each_axis(detail::layout_traits<L>::placements, detail::negation_rule);
-  static_assert(rule.ok, "shardwise::arithmetic: [O4] a pending product cannot be negated; redistribute<Replicate>(x) first");
+  static_assert(rule.ok,
+                "shardwise::arithmetic: [O4] a pending product cannot be negated; redistribute<Replicate>(x) first");
   using Layout = typename detail::layout_with<L, rule>::type;
   if constexpr (std::is_same_v<Layout, L> || !rule.ok) {
     return detail::with_scalar(detail::kernels::Binary::mul, x, static_cast<T>(-1), static_cast<T>(-1));
   } else {
-    SHARDWISE_REQUIRE(!detail::wants_grad(x), "shardwise::arithmetic: a pending maximum or minimum has no gradient; detach(x) or use NoGrad");
+    SHARDWISE_REQUIRE(!detail::wants_grad(x),
+                      "shardwise::arithmetic: a pending maximum or minimum has no gradient; detach(x) or use NoGrad");
     auto y = detail::make_tensor<T, R, Layout>(x.impl()->global, x.mesh_state());
     detail::kernels::binary_scalar(detail::kernels::Binary::mul, x.data(), static_cast<T>(-1), y.data(), y.size());
     return y;
@@ -286,7 +298,8 @@ auto operator-(S s, const BasicTensor<T, R, L>& x) {
 template <Element T, std::size_t R, class L, class S>
   requires(detail::is_scalar_for<S, T>)
 auto operator/(S s, const BasicTensor<T, R, L>& x) {
-  static_assert(FieldElement<T>, "shardwise::arithmetic: [O22] integers do not divide; use a floating point element type");
+  static_assert(FieldElement<T>,
+                "shardwise::arithmetic: [O22] integers do not divide; use a floating point element type");
   static_assert(detail::holds_values<L>,
                 "shardwise::arithmetic: [O2] a pending reduction cannot divide; redistribute<Replicate>(x) first");
   auto numerator = detail::make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
@@ -296,17 +309,18 @@ auto operator/(S s, const BasicTensor<T, R, L>& x) {
 }
 
 // Each function of one tensor: the same sentence of placements, one kernel.
-#define SHARDWISE_UNARY(name, kernel)                                                                                  \
-  template <Element T, std::size_t R, class L>                                                                         \
-  BasicTensor<T, R, L> name(const BasicTensor<T, R, L>& x) {                                                           \
-    static_assert(RealElement<T>, "shardwise::" #name ": [O21] " #name " is defined for real floating point: float, double, bfloat16, half"); \
-    static_assert(detail::holds_values<L>, "shardwise::" #name ": [O5] " #name                                         \
-                                           " of a pending reduction is not the reduction of " #name                    \
-                                           "; redistribute<Replicate>(x) or redistribute<Shard<d>>(x) first");         \
-    if constexpr (RealElement<T> && detail::holds_values<L>)                                                           \
-      return detail::unary(detail::kernels::Unary::kernel, x);                                                         \
-    else                                                                                                               \
-      return x;                                                                                                        \
+#define SHARDWISE_UNARY(name, kernel)                                                                          \
+  template <Element T, std::size_t R, class L>                                                                 \
+  BasicTensor<T, R, L> name(const BasicTensor<T, R, L>& x) {                                                   \
+    static_assert(RealElement<T>, "shardwise::" #name ": [O21] " #name                                         \
+                                  " is defined for real floating point: float, double, bfloat16, half");       \
+    static_assert(detail::holds_values<L>,                                                                     \
+                  "shardwise::" #name ": [O5] " #name " of a pending reduction is not the reduction of " #name \
+                  "; redistribute<Replicate>(x) or redistribute<Shard<d>>(x) first");                          \
+    if constexpr (RealElement<T> && detail::holds_values<L>)                                                   \
+      return detail::unary(detail::kernels::Unary::kernel, x);                                                 \
+    else                                                                                                       \
+      return x;                                                                                                \
   }
 
 /// max(x, 0). Values, not pending reductions; the placement stays. PyTorch: `torch.relu`.

@@ -19,7 +19,8 @@ struct EmbeddingNode final : Node {
   EmbeddingNode() : Node("embedding") {}
   void backward(GradSlot& out) override {
     Buffer dtable(static_cast<std::size_t>(count * width) * sizeof(T));
-    kernels::embedding_backward(out.grad.as<const T>(), index.as<const std::int64_t>(), n, first, count, width, dtable.as<T>());
+    kernels::embedding_backward(out.grad.as<const T>(), index.as<const std::int64_t>(), n, first, count, width,
+                                dtable.as<T>());
     accumulate(*inputs[0], std::move(dtable), pending(out.pending));
   }
   Buffer index;
@@ -43,15 +44,17 @@ constexpr AxisRule embedding_rule(PlacementValue table, PlacementValue index, in
 template <class W, class I>
 constexpr auto embedding_of() {
   if constexpr (same_home<W, I>)
-    return rule_for_each_axis(W::placements, I::placements,
-                              [](PlacementValue p, PlacementValue q) { return embedding_rule(p, q, static_cast<int>(I::rank)); });
+    return rule_for_each_axis(W::placements, I::placements, [](PlacementValue p, PlacementValue q) {
+      return embedding_rule(p, q, static_cast<int>(I::rank));
+    });
   else
     return PlacementRule<W::placements.size()>{true, W::placements};
 }
 
 template <class T>
 struct DropoutNode final : Node {
-  DropoutNode(Buffer m, double probability, std::int64_t size) : Node("dropout"), mask(std::move(m)), p(probability), n(size) {}
+  DropoutNode(Buffer m, double probability, std::int64_t size)
+      : Node("dropout"), mask(std::move(m)), p(probability), n(size) {}
   void backward(GradSlot& out) override {
     Buffer dx(static_cast<std::size_t>(n) * sizeof(T));
     kernels::dropout_backward(out.grad.as<const T>(), mask.as<const std::uint8_t>(), p, dx.as<T>(), n);
@@ -74,8 +77,10 @@ auto embedding(const BasicTensor<T, 2, LW>& weight, const BasicTensor<std::int64
   using I = BasicTensor<std::int64_t, R, LI>;
   SHARDWISE_SAME_HOME("embedding", W, I);
   constexpr auto rule = detail::embedding_of<W, I>();
-  static_assert(rule.ok, "shardwise::embedding: [O17] a sharded table takes replicated indices, sharded indices a replicated table; "
-                         "redistribute one of them");
+  static_assert(
+      rule.ok,
+      "shardwise::embedding: [O17] a sharded table takes replicated indices, sharded indices a replicated table; "
+      "redistribute one of them");
   using Y = BasicTensor<T, R + 1, typename detail::layout_with<LW, rule>::type>;
   if constexpr (detail::same_home<W, I> && rule.ok) {
     detail::require_same_mesh("shardwise::embedding", weight, index);
@@ -86,7 +91,8 @@ auto embedding(const BasicTensor<T, 2, LW>& weight, const BasicTensor<std::int64
     const std::int64_t count = weight.impl()->local[0];
     const std::int64_t width = weight.impl()->local[1];
     const std::int64_t first = count == 0 ? 0 : weight.local_offset()[0];
-    detail::kernels::embedding(weight.data(), first, count, weight.impl()->global[0], width, index.data(), index.size(), y.data());
+    detail::kernels::embedding(weight.data(), first, count, weight.impl()->global[0], width, index.data(), index.size(),
+                               y.data());
     if (detail::wants_grad(weight)) {
       auto node = std::make_shared<detail::EmbeddingNode<T>>();
       node->index = index.impl()->buffer;
@@ -108,10 +114,12 @@ auto embedding(const BasicTensor<T, 2, LW>& weight, const BasicTensor<std::int64
 /// element's global index, so that it is the one-device mask whatever the placement. PyTorch: `torch.nn.functional.dropout`.
 template <RealElement T, std::size_t R, class L>
 BasicTensor<T, R, L> dropout(const BasicTensor<T, R, L>& x, double p) {
-  static_assert(detail::rule_for_each_axis(detail::layout_traits<L>::placements, detail::value_rule).ok,
-                "shardwise::dropout: [O5] dropout of a pending reduction is not the reduction of dropout; redistribute<Replicate>(x) or "
-                "redistribute<Shard<d>>(x) first");
-  SHARDWISE_REQUIRE(p >= 0 && p <= 1, "shardwise::dropout: a probability of " + std::to_string(p) + "; it lies in [0, 1]");
+  static_assert(
+      detail::rule_for_each_axis(detail::layout_traits<L>::placements, detail::value_rule).ok,
+      "shardwise::dropout: [O5] dropout of a pending reduction is not the reduction of dropout; redistribute<Replicate>(x) or "
+      "redistribute<Shard<d>>(x) first");
+  SHARDWISE_REQUIRE(p >= 0 && p <= 1,
+                    "shardwise::dropout: a probability of " + std::to_string(p) + "; it lies in [0, 1]");
   auto y = detail::make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
   detail::inherit_origin(y, x);
   const std::int64_t n = y.size();

@@ -77,9 +77,7 @@ auto total(const BasicTensor<T, R, L>& x) {
       rule.ok,
       "shardwise::sum: [O10] the sum of a pending maximum, minimum or product is not theirs; redistribute<Replicate>(x) first");
   Accumulator<T> factor(1);
-  if constexpr (Mean)
-    factor =
-        one_over<Accumulator<T>>(x.impl()->global.elements());
+  if constexpr (Mean) factor = one_over<Accumulator<T>>(x.impl()->global.elements());
   return reduce_dimension<T, 0, rule>(x, 1, x.size(), 1, Extents(), factor);
 }
 
@@ -99,8 +97,7 @@ auto along(const BasicTensor<T, R, L>& x) {
     for (int i = 0, j = 0; i < static_cast<int>(R); ++i)
       if (i != d) global[j++] = x.impl()->global[i];
     Accumulator<T> factor(1);
-    if constexpr (Mean)
-      factor = one_over<Accumulator<T>>(x.impl()->global[d]);
+    if constexpr (Mean) factor = one_over<Accumulator<T>>(x.impl()->global[d]);
     const Extents& local = x.impl()->local;
     return reduce_dimension<T, R - 1, rule>(x, local.elements(0, d), local[d], local.elements(d + 1, local.rank),
                                             global, factor);

@@ -19,7 +19,7 @@ struct PlanFacts {
   std::array<bool, N> matched{};
   std::size_t first_style = N;  // two parameter-sharding styles for one module
   std::size_t second_style = N;
-  std::size_t ambiguous = N;    // tells indices of a run-time list apart
+  std::size_t ambiguous = N;  // tells indices of a run-time list apart
   std::size_t unsupported = N;  // shards parameters of a layer that it does not know, or of a module without any
 };
 
@@ -128,7 +128,8 @@ constexpr bool knows_parameters(MemberTypes<M...>) {
 }
 
 template <auto plan, std::size_t I, class M, std::size_t N>
-constexpr void gather_own(PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers, std::size_t& sharding) {
+constexpr void gather_own(PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers,
+                          std::size_t& sharding) {
   if constexpr (I < plan.size) {
     constexpr auto rule = plan.template get<I>();
     if constexpr (rule.pattern.empty()) {
@@ -141,7 +142,8 @@ constexpr void gather_own(PlanFacts<N>& facts, const std::array<std::size_t, pla
         }
         sharding = numbers[I];
         // A style for any layer may meet one without parameters (dropout under SequenceParallel).
-        if (!knows_parameters<rule.style>(member_types<M>()) && !supports_kind<rule.style, OtherLayer>()) facts.unsupported = numbers[I];
+        if (!knows_parameters<rule.style>(member_types<M>()) && !supports_kind<rule.style, OtherLayer>())
+          facts.unsupported = numbers[I];
       }
     }
     gather_own<plan, I + 1, M>(facts, numbers, sharding);
@@ -149,7 +151,8 @@ constexpr void gather_own(PlanFacts<N>& facts, const std::array<std::size_t, pla
 }
 
 template <auto plan, class... M, std::size_t N>
-constexpr void gather_members(MemberTypes<M...>, PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers) {
+constexpr void gather_members(MemberTypes<M...>, PlanFacts<N>& facts,
+                              const std::array<std::size_t, plan.size>& numbers) {
   (MemberFacts<M>::template gather<plan>(facts, numbers), ...);
 }
 

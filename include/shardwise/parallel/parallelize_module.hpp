@@ -38,10 +38,11 @@ class Parallelizer {
     if (!old.defined()) return NewParam();
     for (const Tied& t : tied_)
       if (t.old == old.impl().get()) {  // tied parameters stay tied
-        SHARDWISE_REQUIRE(t.type == &type_tag<New>,
-                          "shardwise::parallelize_module: a parameter \"" + std::string(NewParam::param_name.view()) +
-                              "\" is tied to another one, and the plan gives them different placements; give both the same",
-                          PlanError);
+        SHARDWISE_REQUIRE(
+            t.type == &type_tag<New>,
+            "shardwise::parallelize_module: a parameter \"" + std::string(NewParam::param_name.view()) +
+                "\" is tied to another one, and the plan gives them different placements; give both the same",
+            PlanError);
         New shared = share<New>(t.made);
         return NewParam(std::move(shared), t.made->slot != nullptr);
       }
@@ -91,7 +92,8 @@ class Parallelizer {
   }
   template <class New, class Old, std::size_t... I>
   New distribute(const Old& old, std::index_sequence<I...>) {
-    return distribute_tensor<typename placement_of<placement_code(New::placements[I])>::type...>(old, mesh_, {.src_data_rank = source_});
+    return distribute_tensor<typename placement_of<placement_code(New::placements[I])>::type...>(
+        old, mesh_, {.src_data_rank = source_});
   }
 
   // A copy of the source rank's values on every rank.
@@ -126,12 +128,14 @@ struct OnItsWay {
     } else if constexpr (is_child_list<New>) {
       New list;
       for (auto& element : old)
-        list.push_back(typename New::Element(parallelized<typename New::Module>(aggregate_of(element), parallelizer), parallelizer.mesh()));
+        list.push_back(typename New::Element(parallelized<typename New::Module>(aggregate_of(element), parallelizer),
+                                             parallelizer.mesh()));
       return list;
     } else if constexpr (is_child_array<New>) {
       return [&]<std::size_t... I>(std::index_sequence<I...>) {
-        return New(typename New::Elements{OnItsWay<std::remove_reference_t<decltype(old.template get<I>())>, P>{
-            old.template get<I>(), parallelizer}.template as<std::tuple_element_t<I, typename New::Elements>>()...});
+        return New(typename New::Elements{
+            OnItsWay<std::remove_reference_t<decltype(old.template get<I>())>, P>{old.template get<I>(), parallelizer}
+                .template as<std::tuple_element_t<I, typename New::Elements>>()...});
       }(std::make_index_sequence<New::length>());
     } else {
       return parallelizer.plain(old);
@@ -152,7 +156,8 @@ New parallelized(Old& old, P& parallelizer) {
 
 template <class M, auto plan, class Mesh>
 struct parallel_type {
-  using Aggregate = typename module_traits<M>::template Rebind<Parallel<plan, Mesh, typename module_traits<M>::Scope::value_type>>;
+  using Aggregate =
+      typename module_traits<M>::template Rebind<Parallel<plan, Mesh, typename module_traits<M>::Scope::value_type>>;
   static constexpr bool root_has_style = own_rules<plan>.size > 0;
   using type = std::conditional_t<root_has_style, Styled<Aggregate>, Aggregate>;
 };
@@ -197,7 +202,8 @@ inline ContextEntry*& innermost_context() {
 template <class Mesh>
 class MeshContext {
  public:
-  explicit MeshContext(const Mesh& mesh) : mesh_(mesh), entry_{&detail::type_tag<Mesh>, &mesh_, detail::innermost_context()} {
+  explicit MeshContext(const Mesh& mesh)
+      : mesh_(mesh), entry_{&detail::type_tag<Mesh>, &mesh_, detail::innermost_context()} {
     detail::innermost_context() = &entry_;
   }
   MeshContext(const MeshContext&) = delete;
@@ -213,28 +219,34 @@ namespace detail {
 
 template <auto plan_or_style, class M, class Mesh>
 auto parallelize(M& module, const Mesh& mesh, const ParallelizeOptions& options, bool release) {
-  static_assert(Mesh::ndim == 1,
-                "shardwise::parallelize_module: [Q1] plans work on one mesh axis; give the sub-mesh of that axis: mesh.get<\"tp\">()");
+  static_assert(
+      Mesh::ndim == 1,
+      "shardwise::parallelize_module: [Q1] plans work on one mesh axis; give the sub-mesh of that axis: mesh.get<\"tp\">()");
   constexpr auto plan = as_plan(plan_or_style);
   constexpr std::size_t no_style = first_without_style(plan);
-  static_assert(rule_has_a_style<(no_style < plan.size), pattern_or_none<plan>(no_style)>,
-                "shardwise::parallelize_module: [Q7] a rule's right-hand side is a style; see the concept ParallelStyle");
+  static_assert(
+      rule_has_a_style<(no_style < plan.size), pattern_or_none<plan>(no_style)>,
+      "shardwise::parallelize_module: [Q7] a rule's right-hand side is a style; see the concept ParallelStyle");
   if constexpr (Mesh::ndim != 1 || no_style < plan.size) {
     return module;  // no further errors about what is no plan
   } else {
     constexpr auto facts = facts_of<plan, M>();
-    static_assert(one_style_shards_parameters<(facts.second_style < plan.size), pattern_or_none<plan>(facts.first_style),
-                                              pattern_or_none<plan>(facts.second_style)>,
-                  "shardwise::parallelize_module: [Q2] two rules give one module two parameter-sharding styles; keep one of them");
-    static_assert(rule_treats_all_indices_alike<(facts.ambiguous < plan.size), pattern_or_none<plan>(facts.ambiguous)>,
-                  "shardwise::parallelize_module: [Q3] a rule tells the indices of a ChildList apart; use ChildArray<Scope, name, Module, N>");
-    static_assert(style_knows_the_layer<(facts.unsupported < plan.size), pattern_or_none<plan>(facts.unsupported)>,
-                  "shardwise::parallelize_module: [Q4] the style does not know this layer: ColwiseParallel and RowwiseParallel shard linear "
-                  "and embedding layers (of your own: Param<Scope, name, rank, LinearLayer>)");
+    static_assert(
+        one_style_shards_parameters<(facts.second_style < plan.size), pattern_or_none<plan>(facts.first_style),
+                                    pattern_or_none<plan>(facts.second_style)>,
+        "shardwise::parallelize_module: [Q2] two rules give one module two parameter-sharding styles; keep one of them");
+    static_assert(
+        rule_treats_all_indices_alike<(facts.ambiguous < plan.size), pattern_or_none<plan>(facts.ambiguous)>,
+        "shardwise::parallelize_module: [Q3] a rule tells the indices of a ChildList apart; use ChildArray<Scope, name, Module, N>");
+    static_assert(
+        style_knows_the_layer<(facts.unsupported < plan.size), pattern_or_none<plan>(facts.unsupported)>,
+        "shardwise::parallelize_module: [Q4] the style does not know this layer: ColwiseParallel and RowwiseParallel shard linear "
+        "and embedding layers (of your own: Param<Scope, name, rank, LinearLayer>)");
     constexpr std::size_t unmatched = first_unmatched<plan>(facts);
     if constexpr (is_strict<std::remove_cvref_t<decltype(plan_or_style)>>)
-      static_assert(rule_matches_a_module<(unmatched < plan.size), pattern_or_none<plan>(unmatched)>,
-                    "shardwise::parallelize_module: [Q5] a rule of a strict plan matches no module; mend its pattern or drop it");
+      static_assert(
+          rule_matches_a_module<(unmatched < plan.size), pattern_or_none<plan>(unmatched)>,
+          "shardwise::parallelize_module: [Q5] a rule of a strict plan matches no module; mend its pattern or drop it");
     if constexpr (facts.second_style < plan.size || facts.ambiguous < plan.size || facts.unsupported < plan.size) {
       return module;
     } else {
@@ -260,8 +272,9 @@ template <class Mesh>
 const Mesh& mesh_of_context() {
   for (const ContextEntry* e = innermost_context(); e != nullptr; e = e->outer)
     if (e->type == &type_tag<Mesh>) return *static_cast<const Mesh*>(e->mesh);
-  fail("shardwise::parallelize_module: no mesh of this type is active; give the mesh as an argument, or put MeshContext context(mesh); "
-       "around the call");
+  fail(
+      "shardwise::parallelize_module: no mesh of this type is active; give the mesh as an argument, or put MeshContext context(mesh); "
+      "around the call");
 }
 
 }  // namespace detail
@@ -275,14 +288,16 @@ const Mesh& mesh_of_context() {
 /// Warns, once, of rules that match nothing (`strict(plan)`: a compile error) and of an empty plan.
 /// PyTorch: `parallelize_module`.
 template <auto plan, template <class> class M, class T, class Comm, Name... Axes>
-auto parallelize_module(const M<Unsharded<T>>& module, const DeviceMesh<Comm, Axes...>& mesh, const ParallelizeOptions& options = {}) {
+auto parallelize_module(const M<Unsharded<T>>& module, const DeviceMesh<Comm, Axes...>& mesh,
+                        const ParallelizeOptions& options = {}) {
   auto copy = module;  // handles, not elements
   return detail::parallelize<plan>(copy, mesh, options, false);
 }
 
 /// Gives the model's memory back leaf by leaf, so that one that just fits can still be sharded.
 template <auto plan, template <class> class M, class T, class Comm, Name... Axes>
-auto parallelize_module(M<Unsharded<T>>&& module, const DeviceMesh<Comm, Axes...>& mesh, const ParallelizeOptions& options = {}) {
+auto parallelize_module(M<Unsharded<T>>&& module, const DeviceMesh<Comm, Axes...>& mesh,
+                        const ParallelizeOptions& options = {}) {
   auto taken = std::move(module);
   return detail::parallelize<plan>(taken, mesh, options, true);
 }

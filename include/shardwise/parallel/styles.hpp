@@ -31,8 +31,9 @@ template <class Declared, class Desired, bool LocalResult, class Mesh, class... 
 auto prepare_all(const Mesh& mesh, const X&... x) {
   const std::tuple<const X&...> values(x...);
   return [&]<std::size_t... I>(std::index_sequence<I...>) {
-    return std::tuple(prepared<std::tuple_element_t<I, layout_tuple<Declared>>, std::tuple_element_t<I, layout_tuple<Desired>>, LocalResult>(
-        std::get<I>(values), mesh)...);
+    return std::tuple(
+        prepared<std::tuple_element_t<I, layout_tuple<Declared>>, std::tuple_element_t<I, layout_tuple<Desired>>,
+                 LocalResult>(std::get<I>(values), mesh)...);
   }(std::index_sequence_for<X...>());
 }
 
@@ -58,23 +59,31 @@ template <class Declared, class Desired, bool LocalResult, class Mesh, class Y>
 auto prepare_outputs(const Mesh& mesh, const Y& y) {
   constexpr bool several = is_tuple<Y>;
   constexpr bool as_many = outputs<Y>::count == layout_count<Declared>;
-  static_assert(as_many, "shardwise::PrepareModuleOutput: [Y4] one layout per output; write None{} for those that pass as they are");
+  static_assert(
+      as_many,
+      "shardwise::PrepareModuleOutput: [Y4] one layout per output; write None{} for those that pass as they are");
   constexpr bool tensors = outputs<Y>::template fit<layout_tuple<Declared>>;
-  static_assert(tensors, "shardwise::PrepareModuleOutput: [Y1] a layout stands for a value that is no tensor; write None{} for it");
+  static_assert(
+      tensors,
+      "shardwise::PrepareModuleOutput: [Y1] a layout stands for a value that is no tensor; write None{} for it");
   if constexpr (!as_many || !tensors)
     return y;
   else if constexpr (several)
-    return std::apply([&](const auto&... values) { return prepare_all<Declared, Desired, LocalResult>(mesh, values...); }, y);
+    return std::apply(
+        [&](const auto&... values) { return prepare_all<Declared, Desired, LocalResult>(mesh, values...); }, y);
   else
     return std::get<0>(prepare_all<Declared, Desired, LocalResult>(mesh, y));
 }
 
 template <class Declared, class Desired, bool LocalResult, class Mesh, class... X>
 auto prepare_inputs(const Mesh& mesh, const X&... x) {
-  static_assert(sizeof...(X) == layout_count<Declared>,
-                "shardwise::PrepareModuleInput: [Y5] one layout per positional input; write None{} for those that pass as they are");
+  static_assert(
+      sizeof...(X) == layout_count<Declared>,
+      "shardwise::PrepareModuleInput: [Y5] one layout per positional input; write None{} for those that pass as they are");
   constexpr bool tensors = layouts_stand_for_tensors<layout_tuple<Declared>, X...>;
-  static_assert(tensors, "shardwise::PrepareModuleInput: [Y1] a layout stands for a value that is no tensor; write None{} for it");
+  static_assert(
+      tensors,
+      "shardwise::PrepareModuleInput: [Y1] a layout stands for a value that is no tensor; write None{} for it");
   if constexpr (sizeof...(X) == layout_count<Declared> && tensors)
     return prepare_all<Declared, Desired, LocalResult>(mesh, x...);
   else
@@ -232,10 +241,12 @@ struct PrepareModuleInputOutput {
   DesiredOut desired_output_layouts{};
   bool use_local_output = true;
 
-  static_assert(detail::layout_count<In> == detail::layout_count<DesiredIn>,
-                "shardwise::PrepareModuleInputOutput: [Y2] input_layouts and desired_input_layouts have the same length");
-  static_assert(detail::layout_count<Out> == detail::layout_count<DesiredOut>,
-                "shardwise::PrepareModuleInputOutput: [Y3] output_layouts and desired_output_layouts have the same length");
+  static_assert(
+      detail::layout_count<In> == detail::layout_count<DesiredIn>,
+      "shardwise::PrepareModuleInputOutput: [Y2] input_layouts and desired_input_layouts have the same length");
+  static_assert(
+      detail::layout_count<Out> == detail::layout_count<DesiredOut>,
+      "shardwise::PrepareModuleInputOutput: [Y3] output_layouts and desired_output_layouts have the same length");
   static constexpr bool shards_parameters = false;
 
   template <auto self, class L, class Mesh, class... X>

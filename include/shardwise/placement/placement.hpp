@@ -153,7 +153,8 @@ constexpr PlacementValue normalized(PlacementValue p, int rank) {
 
 /// `Shard<-1>` of a tensor of rank R is `Shard<R - 1>`; everything else is itself.
 template <Placement P, std::size_t R>
-using Normalized = detail::placement_type<detail::placement_code(detail::normalized(placement_value<P>, static_cast<int>(R)))>;
+using Normalized =
+    detail::placement_type<detail::placement_code(detail::normalized(placement_value<P>, static_cast<int>(R)))>;
 
 /// The shard dimension exists in a tensor of rank R. True of what does not shard.
 template <Placement P, std::size_t R>

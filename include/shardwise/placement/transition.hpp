@@ -54,12 +54,12 @@ struct transition {
   static constexpr Collective backward =
       detail::collective_between(placement_value<GradientPlacement<To>>, placement_value<GradientPlacement<From>>);
   // A pending sum that the move does not touch stays pending.
-  static constexpr Collective backward_pending = detail::collective_between(
-      placement_value<To>.is_shard() ? placement_value<To> : detail::partial_value(),
-      placement_value<To>.is_shard() || placement_value<From>.is_shard() ||
-              (placement_value<From>.is_partial() && !placement_value<To>.is_partial())
-          ? placement_value<GradientPlacement<From>>
-          : detail::partial_value());
+  static constexpr Collective backward_pending =
+      detail::collective_between(placement_value<To>.is_shard() ? placement_value<To> : detail::partial_value(),
+                                 placement_value<To>.is_shard() || placement_value<From>.is_shard() ||
+                                         (placement_value<From>.is_partial() && !placement_value<To>.is_partial())
+                                     ? placement_value<GradientPlacement<From>>
+                                     : detail::partial_value());
   static constexpr bool communicates = collective != Collective::none;
 };
 

@@ -34,12 +34,14 @@ void copy_short_rows(const Walk& w, const std::byte* from, std::byte* to) {
     const std::byte* __restrict source = from + a * static_cast<std::int64_t>(Bytes);
     std::byte* __restrict target = to + b * static_cast<std::int64_t>(Bytes);
     for (std::int64_t i = 0; i < n; ++i)
-      std::memcpy(target + i * static_cast<std::int64_t>(Bytes), source + i * static_cast<std::int64_t>(Bytes), sizeof(Element));
+      std::memcpy(target + i * static_cast<std::int64_t>(Bytes), source + i * static_cast<std::int64_t>(Bytes),
+                  sizeof(Element));
   });
 }
 
 // Copies `piece` from a local tensor that holds `held` to one that holds `wanted`.
-inline void copy_box(const Box& piece, const Box& held, const void* from, const Box& wanted, void* to, std::size_t element) {
+inline void copy_box(const Box& piece, const Box& held, const void* from, const Box& wanted, void* to,
+                     std::size_t element) {
   const Walk w = walk(piece, held, wanted);
   if (w.empty) return;
   const auto* source = static_cast<const std::byte*>(from);
@@ -56,7 +58,8 @@ inline void copy_box(const Box& piece, const Box& held, const void* from, const 
   }
   const auto size = static_cast<std::int64_t>(element);
   const auto row_bytes = static_cast<std::size_t>(n * size);
-  if (w.rank > 1 && row_bytes >= streamed_row_bytes && is_streamed(wanted, element)) {  // memcpy of a short row never streams
+  if (w.rank > 1 && row_bytes >= streamed_row_bytes &&
+      is_streamed(wanted, element)) {  // memcpy of a short row never streams
     const std::int64_t ahead = w.stride_a[w.rank - 2];
     for_each_row(w, [&](std::int64_t a, std::int64_t b) {
       prefetch_row(source + (a + ahead) * size, row_bytes);
@@ -65,14 +68,15 @@ inline void copy_box(const Box& piece, const Box& held, const void* from, const 
     stream_fence();
     return;
   }
-  for_each_row(w, [&](std::int64_t a, std::int64_t b) { std::memcpy(target + b * size, source + a * size, row_bytes); });
+  for_each_row(w,
+               [&](std::int64_t a, std::int64_t b) { std::memcpy(target + b * size, source + a * size, row_bytes); });
 }
 
 // Reduces `piece` of `count` local tensors, which hold the same box, in their order, and stores it in each of
 // `outputs`, which hold the same box too.
 template <class Type>
-void reduce_box(Type dtype, const Box& piece, const Box& held, const std::byte* const* terms, int count, const Box& wanted,
-                std::byte* const* outputs, int output_count, ReduceOp op) {
+void reduce_box(Type dtype, const Box& piece, const Box& held, const std::byte* const* terms, int count,
+                const Box& wanted, std::byte* const* outputs, int output_count, ReduceOp op) {
   const Walk w = walk(piece, held, wanted);
   if (w.empty) return;
   const ReduceFunction reduce = reduce_function(dtype);

@@ -36,7 +36,8 @@ constexpr MoveKind move_kind(const PlacementList<N>& from, const PlacementList<N
     bool moves = from[a] != to[a];
     if (!moves && from[a].is_shard())
       for (std::size_t b = 0; b < a; ++b)
-        if (from[b] != to[b] && mesh[b] > 1 && (from[b].is_shard(from[a].dim) || to[b].is_shard(from[a].dim))) moves = true;
+        if (from[b] != to[b] && mesh[b] > 1 && (from[b].is_shard(from[a].dim) || to[b].is_shard(from[a].dim)))
+          moves = true;
     if (!moves || mesh[a] == 1) continue;
     kind.axes |= 1u << a;
     if (from[a].is_partial() && !to[a].is_partial()) {
@@ -58,7 +59,8 @@ constexpr MoveKind move_kind(const PlacementList<N>& from, const PlacementList<N
   else if (gathers) {
     kind.collective = Collective::all_gather;
     for (std::size_t a = 0; a < N; ++a)  // gathered on one axis and cut on another: an exchange
-      if ((kind.axes >> a & 1u) != 0 && from[a].is_replicate() && to[a].is_shard()) kind.collective = Collective::all_to_all;
+      if ((kind.axes >> a & 1u) != 0 && from[a].is_replicate() && to[a].is_shard())
+        kind.collective = Collective::all_to_all;
   }
   return kind;
 }
@@ -111,9 +113,7 @@ class Move {
   }
 
   // The most elements that any rank puts in; the same on all ranks.
-  std::int64_t largest_source() const {
-    return box_of(from_, mesh_, Shape<N>{}, global_).size.elements();
-  }
+  std::int64_t largest_source() const { return box_of(from_, mesh_, Shape<N>{}, global_).size.elements(); }
 
   // Each rank fills its own output from everybody's input.
   template <class In>
@@ -198,7 +198,8 @@ class Move {
   }
 
   void fill_zero(void* out) const {
-    if (kind_.fills && !wanted_.empty()) std::memset(out, 0, static_cast<std::size_t>(wanted_.size.elements()) * size_of(dtype_));
+    if (kind_.fills && !wanted_.empty())
+      std::memset(out, 0, static_cast<std::size_t>(wanted_.size.elements()) * size_of(dtype_));
   }
 
   // Calls f(coordinates of the first term, held box) for every disjoint piece of the source.
@@ -339,8 +340,11 @@ void execute(const Mesh& mesh, const PlacementList<Mesh::ndim>& from, const Plac
   const std::size_t largest = static_cast<std::size_t>(move.largest_source()) * size_of(dtype);
   using Comm = typename Mesh::Communicator;
   if (largest <= Comm::staged_limit) {
-    group.exchange_staged(call, in, static_cast<std::size_t>(box_of(from, mesh.shape(), mesh.grid().coordinate, global).size.elements()) * size_of(dtype),
-                          [&](const auto& peers) { move.pull(peers.in, out); });
+    group.exchange_staged(
+        call, in,
+        static_cast<std::size_t>(box_of(from, mesh.shape(), mesh.grid().coordinate, global).size.elements()) *
+            size_of(dtype),
+        [&](const auto& peers) { move.pull(peers.in, out); });
   } else if (move.shares()) {
     group.exchange(call, in, out, [&](const auto& peers) { move.pull_shared(peers.in, peers.out); });
   } else {

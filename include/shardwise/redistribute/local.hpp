@@ -47,7 +47,8 @@ struct FromLocalNode final : Node {
     }
     const std::string_view before = std::exchange(trace_state().module, module);
     Buffer grad(static_cast<std::size_t>(slot.count) * size_of(slot.dtype));
-    execute(mesh, arrived(placements, out.pending), arrived(placements, 0), global, slot.dtype, out.grad.data(), grad.data());
+    execute(mesh, arrived(placements, out.pending), arrived(placements, 0), global, slot.dtype, out.grad.data(),
+            grad.data());
     trace_state().module = before;
     accumulate(slot, std::move(grad), 0);
   }
@@ -130,8 +131,9 @@ auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, 
                 const FromLocalOptions<R>& options = {}) {
   using Mesh = DeviceMesh<Comm, Axes...>;
   static_assert(sizeof...(P) == Mesh::ndim, "shardwise::from_local: [P1] one placement per mesh axis");
-  static_assert((shard_dim_in_range<P, R> && ...),
-                "shardwise::from_local: [P2] the shard dimension exists in the tensor; choose one from -rank to rank - 1");
+  static_assert(
+      (shard_dim_in_range<P, R> && ...),
+      "shardwise::from_local: [P2] the shard dimension exists in the tensor; choose one from -rank to rank - 1");
   if constexpr (sizeof...(P) == Mesh::ndim && (shard_dim_in_range<P, R> && ...)) {
     using Y = DTensor<T, R, Mesh, Normalized<P, R>...>;
     static_assert(detail::partials_mix(Y::placements),
@@ -141,7 +143,7 @@ auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, 
     const bool returns = origin != nullptr && origin->mesh == mesh.identity() && origin->placements == key;
     const detail::Extents global = options.global_shape ? detail::Extents(*options.global_shape)
                                    : returns            ? origin->global
-                                                        : detail::infer_global<Mesh, R>(mesh, Y::placements, x.impl()->global);
+                                             : detail::infer_global<Mesh, R>(mesh, Y::placements, x.impl()->global);
     const bool record = detail::wants_grad(x);
     if (record)
       for (const auto& old : x.impl()->remembered)
@@ -155,8 +157,9 @@ auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, 
       const detail::Extents local = detail::local_box(mesh, Y::placements, global).size;
       SHARDWISE_REQUIRE(local == x.impl()->local,
                         "shardwise::from_local: a part of shape " + to_string(x.shape()) + " does not fit: rank " +
-                            std::to_string(mesh.grid().coordinate[0]) + " of a tensor of shape " + detail::to_string(global) + " placed " +
-                            detail::to_string(Y::placements) + " holds " + detail::to_string(local),
+                            std::to_string(mesh.grid().coordinate[0]) + " of a tensor of shape " +
+                            detail::to_string(global) + " placed " + detail::to_string(Y::placements) + " holds " +
+                            detail::to_string(local),
                         ShapeError);
     }
     Y y;
@@ -188,8 +191,9 @@ auto to_local(const BasicTensor<T, R, Distributed<Mesh, P...>>& x) {
     return detail::to_local_of<>(x);
   } else {
     static_assert(sizeof...(G) == sizeof...(P), "shardwise::to_local: [P1] one gradient placement per mesh axis");
-    static_assert((detail::gradient_declaration_fits<Normalized<G, R>, P> && ...),
-                  "shardwise::to_local: [L1] the gradient of a shard is sharded alike, of anything else Replicate or Partial<>");
+    static_assert(
+        (detail::gradient_declaration_fits<Normalized<G, R>, P> && ...),
+        "shardwise::to_local: [L1] the gradient of a shard is sharded alike, of anything else Replicate or Partial<>");
     return detail::to_local_of<Normalized<G, R>...>(x);
   }
 }
@@ -221,14 +225,17 @@ auto distribute_tensor(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh
                        const DistributeOptions& options = {}) {
   using Mesh = DeviceMesh<Comm, Axes...>;
   static_assert(sizeof...(P) == Mesh::ndim, "shardwise::distribute_tensor: [P1] one placement per mesh axis");
-  static_assert((shard_dim_in_range<P, R> && ...),
-                "shardwise::distribute_tensor: [P2] the shard dimension exists in the tensor; choose one from -rank to rank - 1");
+  static_assert(
+      (shard_dim_in_range<P, R> && ...),
+      "shardwise::distribute_tensor: [P2] the shard dimension exists in the tensor; choose one from -rank to rank - 1");
   static_assert((partial_is_reachable<Replicate, P> && ...),
                 "shardwise::distribute_tensor: [P3] only a pending sum can be made of a value; use Replicate or Shard");
-  if constexpr (sizeof...(P) == Mesh::ndim && (shard_dim_in_range<P, R> && ...) && (partial_is_reachable<Replicate, P> && ...)) {
+  if constexpr (sizeof...(P) == Mesh::ndim && (shard_dim_in_range<P, R> && ...) &&
+                (partial_is_reachable<Replicate, P> && ...)) {
     using Y = DTensor<T, R, Mesh, Normalized<P, R>...>;
-    SHARDWISE_REQUIRE(x.is_leaf(), "shardwise::distribute_tensor: this tensor is the result of an operator; detach(x) gives a leaf, "
-                                   "from_local keeps the gradient");
+    SHARDWISE_REQUIRE(x.is_leaf(),
+                      "shardwise::distribute_tensor: this tensor is the result of an operator; detach(x) gives a leaf, "
+                      "from_local keeps the gradient");
     const detail::Extents& global = x.impl()->global;
     Y y = detail::make_tensor<T, R, typename Y::layout_type>(global, mesh);
     constexpr auto whole = [] {
@@ -243,11 +250,13 @@ auto distribute_tensor(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh
         std::int64_t root = 0;
         for (std::size_t a = 0; a < Mesh::ndim; ++a) {
           SHARDWISE_REQUIRE(source >= 0 && source < mesh.shape()[a],
-                            "shardwise::distribute_tensor: src_data_rank " + std::to_string(source) + " is not on the axis \"" +
-                                std::string(Mesh::names[a].view()) + "\" of " + std::to_string(mesh.shape()[a]) + " ranks");
+                            "shardwise::distribute_tensor: src_data_rank " + std::to_string(source) +
+                                " is not on the axis \"" + std::string(Mesh::names[a].view()) + "\" of " +
+                                std::to_string(mesh.shape()[a]) + " ranks");
           root = root * mesh.shape()[a] + source;
         }
-        const detail::Move<Mesh::ndim> move(whole, Y::placements, mesh.shape(), mesh.grid().coordinate, global, dtype_of<T>);
+        const detail::Move<Mesh::ndim> move(whole, Y::placements, mesh.shape(), mesh.grid().coordinate, global,
+                                            dtype_of<T>);
         if (mesh.size() == 1) {
           detail::execute(mesh, whole, Y::placements, global, dtype_of<T>, x.data(), y.data());
         } else {
@@ -282,9 +291,11 @@ auto distribute_tensor(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh
 /// A tensor that is distributed already, as it is wanted: itself. Anything else says `redistribute`.
 /// Throws `Error` where the mesh is another one. PyTorch: `distribute_tensor` of a DTensor.
 template <class... P, class T, std::size_t R, class Mesh, class... From>
-auto distribute_tensor(const BasicTensor<T, R, Distributed<Mesh, From...>>& x, const Mesh& mesh, const DistributeOptions& = {}) {
-  static_assert(std::is_same_v<Distributed<Mesh, Normalized<P, R>...>, Distributed<Mesh, From...>>,
-                "shardwise::distribute_tensor: [D1] the tensor is distributed already, with other placements; use redistribute<P...>(x)");
+auto distribute_tensor(const BasicTensor<T, R, Distributed<Mesh, From...>>& x, const Mesh& mesh,
+                       const DistributeOptions& = {}) {
+  static_assert(
+      std::is_same_v<Distributed<Mesh, Normalized<P, R>...>, Distributed<Mesh, From...>>,
+      "shardwise::distribute_tensor: [D1] the tensor is distributed already, with other placements; use redistribute<P...>(x)");
   SHARDWISE_REQUIRE(x.mesh() == mesh, "shardwise::distribute_tensor: the tensor lies on another mesh already");
   return x;
 }

@@ -49,10 +49,12 @@ constexpr bool partials_mix(const PlacementList<N>& list) {
 // What every tensor type on a mesh must satisfy; `Where` names the public function in the message.
 template <class Mesh, std::size_t R, class... P>
 constexpr void check_placements() {
-  static_assert(sizeof...(P) == Mesh::ndim,
-                "shardwise::redistribute: [P1] one placement per mesh axis; write as many as the mesh has axes, or On<\"axis\", P>");
-  static_assert((shard_dim_in_range<P, R> && ...),
-                "shardwise::redistribute: [P2] the shard dimension exists in the tensor; choose one from -rank to rank - 1");
+  static_assert(
+      sizeof...(P) == Mesh::ndim,
+      "shardwise::redistribute: [P1] one placement per mesh axis; write as many as the mesh has axes, or On<\"axis\", P>");
+  static_assert(
+      (shard_dim_in_range<P, R> && ...),
+      "shardwise::redistribute: [P2] the shard dimension exists in the tensor; choose one from -rank to rank - 1");
   static_assert(partials_mix(PlacementList<sizeof...(P)>{placement_value<P>...}),
                 "shardwise::redistribute: [P4] pending reductions of one tensor are alike; only Sum and Avg mix");
 }
@@ -130,10 +132,12 @@ template <class Target, class X>
 Target redistribute_to(const X& x) {
   using Mesh = typename X::Mesh;
   Target y = make_tensor<typename X::value_type, X::rank, typename Target::layout_type>(x.impl()->global, x.mesh());
-  execute(x.mesh(), X::placements, Target::placements, x.impl()->global, dtype_of<typename X::value_type>, x.data(), y.data());
+  execute(x.mesh(), X::placements, Target::placements, x.impl()->global, dtype_of<typename X::value_type>, x.data(),
+          y.data());
   if (wants_grad(x)) {
-    SHARDWISE_REQUIRE(has_gradient(X::placements),
-                      "shardwise::redistribute: a pending maximum, minimum or product has no gradient; detach(x) or use NoGrad");
+    SHARDWISE_REQUIRE(
+        has_gradient(X::placements),
+        "shardwise::redistribute: a pending maximum, minimum or product has no gradient; detach(x) or use NoGrad");
     auto node = std::make_shared<RedistributeNode<Mesh>>(x.mesh(), X::placements, Target::placements, x.impl()->global);
     node->inputs.push_back(x.impl()->slot);
     record(y, std::move(node));
@@ -160,9 +164,10 @@ inline constexpr bool all_redistributable<Distributed<M1, From...>, Distributed<
 
 template <class Target, class X>
 Target move_or_same(const X& x) {
-  static_assert(all_redistributable<typename X::layout_type, typename Target::layout_type>,
-                "shardwise::redistribute: [P3] the target is Partial where the source is not; redistribute to Replicate or Shard, "
-                "or say from_local<Partial<Op>>(x.to_local(), mesh) where every rank's part is a term");
+  static_assert(
+      all_redistributable<typename X::layout_type, typename Target::layout_type>,
+      "shardwise::redistribute: [P3] the target is Partial where the source is not; redistribute to Replicate or Shard, "
+      "or say from_local<Partial<Op>>(x.to_local(), mesh) where every rank's part is a term");
   if constexpr (std::is_same_v<Target, X>)
     return x;
   else if constexpr (all_redistributable<typename X::layout_type, typename Target::layout_type>)
@@ -197,8 +202,9 @@ template <class OnAxis, class T, std::size_t R, class Mesh, class... From>
 auto redistribute(const BasicTensor<T, R, Distributed<Mesh, From...>>& x) {
   using X = BasicTensor<T, R, Distributed<Mesh, From...>>;
   using P = typename OnAxis::placement;
-  static_assert(shard_dim_in_range<P, R>,
-                "shardwise::redistribute: [P2] the shard dimension exists in the tensor; choose one from -rank to rank - 1");
+  static_assert(
+      shard_dim_in_range<P, R>,
+      "shardwise::redistribute: [P2] the shard dimension exists in the tensor; choose one from -rank to rank - 1");
   if constexpr (shard_dim_in_range<P, R>) {
     constexpr auto list = detail::with_axis<X, OnAxis::axis, P>();
     using Layout = typename detail::distributed_of<Mesh, list>::type;
@@ -209,9 +215,10 @@ auto redistribute(const BasicTensor<T, R, Distributed<Mesh, From...>>& x) {
 /// A plain tensor lies on no mesh.
 template <class... P, class T, std::size_t R, class Space>
 void redistribute(const BasicTensor<T, R, Local<Space>>&) {
-  static_assert(sizeof...(P) == static_cast<std::size_t>(-1),
-                "shardwise::redistribute: [P5] a plain tensor lies on no mesh; bring it there with distribute_tensor<P...>(x, mesh) "
-                "or from_local<P...>(x, mesh)");
+  static_assert(
+      sizeof...(P) == static_cast<std::size_t>(-1),
+      "shardwise::redistribute: [P5] a plain tensor lies on no mesh; bring it there with distribute_tensor<P...>(x, mesh) "
+      "or from_local<P...>(x, mesh)");
 }
 
 /// Moves into memory that the caller holds; nothing is allocated and nothing recorded.
@@ -219,16 +226,21 @@ void redistribute(const BasicTensor<T, R, Local<Space>>&) {
 /// Throws `Error` where a gradient would be recorded (use `NoGrad`), `ShapeError` where the shapes differ.
 /// Otherwise as `redistribute`.
 template <class T, std::size_t R, class Mesh, class... From, class... To>
-void redistribute_into(const BasicTensor<T, R, Distributed<Mesh, From...>>& x, BasicTensor<T, R, Distributed<Mesh, To...>>& out) {
+void redistribute_into(const BasicTensor<T, R, Distributed<Mesh, From...>>& x,
+                       BasicTensor<T, R, Distributed<Mesh, To...>>& out) {
   using X = BasicTensor<T, R, Distributed<Mesh, From...>>;
   using Out = BasicTensor<T, R, Distributed<Mesh, To...>>;
-  static_assert(detail::all_redistributable<typename X::layout_type, typename Out::layout_type>,
-                "shardwise::redistribute_into: [P3] the target is Partial where the source is not; give an output placed "
-                "Replicate or Shard");
-  SHARDWISE_REQUIRE(!detail::wants_grad(x) && !(grad_enabled() && out.requires_grad()),
-                    "shardwise::redistribute_into: a gradient would have to be recorded; use redistribute, or NoGrad around this call");
-  SHARDWISE_REQUIRE(x.shape() == out.shape(), "shardwise::redistribute_into: the output has shape " + to_string(out.shape()) +
-                                                  ", the input " + to_string(x.shape()), ShapeError);
+  static_assert(
+      detail::all_redistributable<typename X::layout_type, typename Out::layout_type>,
+      "shardwise::redistribute_into: [P3] the target is Partial where the source is not; give an output placed "
+      "Replicate or Shard");
+  SHARDWISE_REQUIRE(
+      !detail::wants_grad(x) && !(grad_enabled() && out.requires_grad()),
+      "shardwise::redistribute_into: a gradient would have to be recorded; use redistribute, or NoGrad around this call");
+  SHARDWISE_REQUIRE(x.shape() == out.shape(),
+                    "shardwise::redistribute_into: the output has shape " + to_string(out.shape()) + ", the input " +
+                        to_string(x.shape()),
+                    ShapeError);
   SHARDWISE_REQUIRE(x.mesh() == out.mesh(), "shardwise::redistribute_into: input and output lie on different meshes");
   SHARDWISE_REQUIRE(x.data() != out.data() || x.size() == 0 || (std::is_same_v<X, Out>),
                     "shardwise::redistribute_into: the output shares its elements with the input");

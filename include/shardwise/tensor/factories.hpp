@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -21,7 +22,9 @@ constexpr Shape<R> to_shape(const std::int64_t (&shape)[R]) {
 
 inline void require_sizes(const Extents& shape) {
   for (int d = 0; d < shape.rank; ++d)
-    SHARDWISE_REQUIRE(shape[d] >= 0, "shardwise::Tensor: a size of " + std::to_string(shape[d]) + " in " + to_string(shape), ShapeError);
+    SHARDWISE_REQUIRE(shape[d] >= 0,
+                      "shardwise::Tensor: a size of " + std::to_string(shape[d]) + " in " + to_string(shape),
+                      ShapeError);
 }
 
 template <class T, std::size_t R>
@@ -34,7 +37,8 @@ Tensor<T, R> make_plain(const std::int64_t (&shape)[R]) {
 template <class T, Placement... P, class Comm, Name... Axes, std::size_t R>
 auto make_placed(const DeviceMesh<Comm, Axes...>& mesh, const Shape<R>& shape) {
   using Mesh = DeviceMesh<Comm, Axes...>;
-  static_assert(sizeof...(P) == Mesh::ndim, "shardwise::zeros: [P1] one placement per mesh axis: zeros<float, Shard<0>>(mesh, shape)");
+  static_assert(sizeof...(P) == Mesh::ndim,
+                "shardwise::zeros: [P1] one placement per mesh axis: zeros<float, Shard<0>>(mesh, shape)");
   static_assert((shard_dim_in_range<P, R> && ...),
                 "shardwise::zeros: [P2] the shard dimension exists in the tensor; choose one from -rank to rank - 1");
   require_sizes(Extents(shape));
@@ -44,8 +48,9 @@ auto make_placed(const DeviceMesh<Comm, Axes...>& mesh, const Shape<R>& shape) {
 template <class X>
 X fill(X x, typename X::value_type value) {
   for (const auto& p : X::placements)
-    SHARDWISE_REQUIRE(!p.is_partial() || value == static_cast<typename X::value_type>(0),
-                      "shardwise::full: a pending reduction has no single value per element; use from_local<Partial<>>(term, mesh)");
+    SHARDWISE_REQUIRE(
+        !p.is_partial() || value == static_cast<typename X::value_type>(0),
+        "shardwise::full: a pending reduction has no single value per element; use from_local<Partial<>>(term, mesh)");
   typename X::value_type* p = x.data();
   const std::int64_t n = x.size();
   for (std::int64_t i = 0; i < n; ++i) p[i] = value;
@@ -100,12 +105,21 @@ auto ones(const DeviceMesh<Comm, Axes...>& mesh, const std::int64_t (&shape)[R])
   return detail::fill(detail::make_placed<T, P...>(mesh, detail::to_shape(shape)), static_cast<T>(1));
 }
 
-/// 0, 1, ..., n - 1.
-template <Element T>
-Tensor<T, 1> arange(std::int64_t n) {
-  Tensor<T, 1> x(Shape<1>{n});
-  for (std::int64_t i = 0; i < n; ++i) x.data()[i] = static_cast<T>(static_cast<Accumulator<T>>(static_cast<double>(i)));
+/// 0, 1, 2, ... in row-major order: `arange<float>({2, 3})`, or `arange<float>(n)` for one dimension.
+template <Element T, std::size_t R>
+Tensor<T, R> arange(const Shape<R>& shape) {
+  Tensor<T, R> x(shape);
+  for (std::int64_t i = 0; i < x.size(); ++i)
+    x.data()[i] = static_cast<T>(static_cast<Accumulator<T>>(static_cast<double>(i)));
   return x;
+}
+template <Element T, std::size_t R>
+Tensor<T, R> arange(const std::int64_t (&shape)[R]) {
+  return arange<T>(detail::to_shape(shape));
+}
+template <Element T, std::integral I>
+Tensor<T, 1> arange(I n) {
+  return arange<T>(Shape<1>{static_cast<std::int64_t>(n)});
 }
 /// A rank-0 tensor.
 template <Element T>
@@ -142,7 +156,8 @@ bool allclose(const Tensor<T, R>& a, const Tensor<T, R>& b, const Tolerance& tol
     const T x = a.data()[i];
     const T y = b.data()[i];
     if constexpr (is_complex<T>) {
-      const double distance = std::hypot(static_cast<double>(x.real() - y.real()), static_cast<double>(x.imag() - y.imag()));
+      const double distance =
+          std::hypot(static_cast<double>(x.real() - y.real()), static_cast<double>(x.imag() - y.imag()));
       const double size = std::hypot(static_cast<double>(y.real()), static_cast<double>(y.imag()));
       if (!(x == y) && !(distance <= tolerance.atol + tolerance.rtol * size)) return false;
     } else if (!close(static_cast<double>(x), static_cast<double>(y))) {

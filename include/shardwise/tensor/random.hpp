@@ -75,7 +75,8 @@ Tensor<T, R> rand(const Shape<R>& shape) {
 /// Uniform in [0, 1) on a mesh, shard by shard the one-device tensor of the same seed and draw.
 template <RealElement T, Placement... P, class Comm, Name... Axes, std::size_t R>
 auto rand(const DeviceMesh<Comm, Axes...>& mesh, const std::int64_t (&shape)[R]) {
-  return detail::fill_with_uniform(detail::make_placed<T, P...>(mesh, detail::to_shape(shape)), static_cast<T>(0.0f), static_cast<T>(1.0f));
+  return detail::fill_with_uniform(detail::make_placed<T, P...>(mesh, detail::to_shape(shape)), static_cast<T>(0.0f),
+                                   static_cast<T>(1.0f));
 }
 
 /// Standard normal. One draw a tensor.

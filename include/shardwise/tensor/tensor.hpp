@@ -140,9 +140,10 @@ inline constexpr bool placements_fit<Distributed<M, P...>, R> =
 template <Element T, std::size_t R, class Layout>
 class BasicTensor {
   static_assert(R <= max_rank, "shardwise::Tensor: [S1] at most 8 dimensions");
-  static_assert(detail::placements_fit<Layout, R>,
-                "shardwise::DTensor: [S2] a tensor type has one placement per mesh axis, its shard dimensions count from the front and lie "
-                "below the rank; write Normalized<P, R>");
+  static_assert(
+      detail::placements_fit<Layout, R>,
+      "shardwise::DTensor: [S2] a tensor type has one placement per mesh axis, its shard dimensions count from the front and lie "
+      "below the rank; write Normalized<P, R>");
 
  public:
   using value_type = T;
@@ -161,7 +162,8 @@ class BasicTensor {
       : impl_(std::make_shared<detail::TensorImpl>()) {
     impl_->global = impl_->local = detail::Extents(shape);
     for (const std::int64_t n : shape)
-      SHARDWISE_REQUIRE(n >= 0, "shardwise::Tensor: a size of " + std::to_string(n) + " in " + to_string(shape), ShapeError);
+      SHARDWISE_REQUIRE(n >= 0, "shardwise::Tensor: a size of " + std::to_string(n) + " in " + to_string(shape),
+                        ShapeError);
     impl_->buffer = detail::Buffer(bytes());
     std::memset(impl_->buffer.data(), 0, bytes());
   }
@@ -203,8 +205,10 @@ class BasicTensor {
   T item() const {
     if constexpr (distributed)
       for (const auto& p : placements)
-        SHARDWISE_REQUIRE(p.is_replicate(), "shardwise::item: the value is not whole on this rank; redistribute<Replicate> it first");
-    SHARDWISE_REQUIRE(size() == 1, "shardwise::item: a tensor of shape " + to_string(shape()) + " has not one element", ShapeError);
+        SHARDWISE_REQUIRE(p.is_replicate(),
+                          "shardwise::item: the value is not whole on this rank; redistribute<Replicate> it first");
+    SHARDWISE_REQUIRE(size() == 1, "shardwise::item: a tensor of shape " + to_string(shape()) + " has not one element",
+                      ShapeError);
     return data()[0];
   }
 
@@ -227,8 +231,10 @@ class BasicTensor {
   bool requires_grad() const { return impl_->slot != nullptr; }
   /// Marks a leaf. Throws `Error` on the result of an operator.
   BasicTensor& requires_grad(bool wanted) {
-    static_assert(FieldElement<T>, "shardwise::requires_grad: [G1] gradients exist for real and complex floating point only");
-    SHARDWISE_REQUIRE(is_leaf(), "shardwise::requires_grad: this tensor is the result of an operator; detach(x) gives a leaf");
+    static_assert(FieldElement<T>,
+                  "shardwise::requires_grad: [G1] gradients exist for real and complex floating point only");
+    SHARDWISE_REQUIRE(is_leaf(),
+                      "shardwise::requires_grad: this tensor is the result of an operator; detach(x) gives a leaf");
     if (!wanted)
       impl_->slot = nullptr;
     else if (impl_->slot == nullptr)
@@ -241,12 +247,17 @@ class BasicTensor {
   /// The gradient that backward() left in a leaf. Never communicates: throws `Error` where there is none, and where it
   /// is still a pending sum over a mesh axis.
   Gradient grad() const {
-    SHARDWISE_REQUIRE(impl_->slot != nullptr, "shardwise::grad: this tensor requires no gradient; call requires_grad(true) before its use");
-    SHARDWISE_REQUIRE(impl_->slot->leaf, "shardwise::grad: gradients are kept for leaves only, and this tensor is the result of an operator");
-    SHARDWISE_REQUIRE(impl_->slot->has_grad(), "shardwise::grad: there is no gradient yet; run backward() first (has_grad() asks)");
-    SHARDWISE_REQUIRE(impl_->slot->pending == 0,
-                      "shardwise::grad: the gradient is a pending sum over a mesh axis; call settle_gradients(parameters(model)) "
-                      "(an optimizer step begins with it)");
+    SHARDWISE_REQUIRE(impl_->slot != nullptr,
+                      "shardwise::grad: this tensor requires no gradient; call requires_grad(true) before its use");
+    SHARDWISE_REQUIRE(
+        impl_->slot->leaf,
+        "shardwise::grad: gradients are kept for leaves only, and this tensor is the result of an operator");
+    SHARDWISE_REQUIRE(impl_->slot->has_grad(),
+                      "shardwise::grad: there is no gradient yet; run backward() first (has_grad() asks)");
+    SHARDWISE_REQUIRE(
+        impl_->slot->pending == 0,
+        "shardwise::grad: the gradient is a pending sum over a mesh axis; call settle_gradients(parameters(model)) "
+        "(an optimizer step begins with it)");
     auto impl = std::make_shared<detail::TensorImpl>();
     impl->buffer = impl_->slot->grad;
     impl->global = impl_->global;
@@ -256,7 +267,8 @@ class BasicTensor {
 
   // Below: for the library's own layers.
   using MeshState = Mesh;
-  BasicTensor(std::shared_ptr<detail::TensorImpl> impl, MeshState mesh) : impl_(std::move(impl)), mesh_(std::move(mesh)) {}
+  BasicTensor(std::shared_ptr<detail::TensorImpl> impl, MeshState mesh)
+      : impl_(std::move(impl)), mesh_(std::move(mesh)) {}
   const std::shared_ptr<detail::TensorImpl>& impl() const { return impl_; }
   const MeshState& mesh_state() const { return mesh_; }
   std::size_t bytes() const { return static_cast<std::size_t>(size()) * sizeof(T); }
@@ -348,14 +360,17 @@ BasicTensor<T, R, L> clone(const BasicTensor<T, R, L>& x) {
 template <class T, std::size_t R, class L>
 void backward(const BasicTensor<T, R, L>& loss) {
   std::int64_t n = loss.impl()->global.elements();
-  SHARDWISE_REQUIRE(n == 1, "shardwise::backward: a tensor of shape " + to_string(loss.shape()) +
-                                " has not one element; give the gradient: backward(y, grad)", ShapeError);
+  SHARDWISE_REQUIRE(n == 1,
+                    "shardwise::backward: a tensor of shape " + to_string(loss.shape()) +
+                        " has not one element; give the gradient: backward(y, grad)",
+                    ShapeError);
   auto seed = detail::make_tensor<T, R, GradientLayout<L>>(loss.impl()->global, loss.mesh_state());
   T one = static_cast<T>(1);
   if constexpr (BasicTensor<T, R, L>::distributed)
     for (std::size_t a = 0; a < detail::layout_traits<L>::axes; ++a) {
       const detail::PlacementValue p = detail::layout_traits<L>::placements[a];
-      if (p.is_partial() && p.op == ReduceOp::avg) one = static_cast<T>(one / static_cast<T>(static_cast<float>(loss.mesh_state().shape()[a])));
+      if (p.is_partial() && p.op == ReduceOp::avg)
+        one = static_cast<T>(one / static_cast<T>(static_cast<float>(loss.mesh_state().shape()[a])));
       SHARDWISE_REQUIRE(!p.is_partial() || p.op == ReduceOp::sum || p.op == ReduceOp::avg,
                         "shardwise::backward: a pending " + std::string(to_string(p.op)) + " has no gradient");
     }
@@ -367,11 +382,14 @@ void backward(const BasicTensor<T, R, L>& loss) {
 template <class T, std::size_t R, class L>
 void backward(const BasicTensor<T, R, L>& y, const BasicTensor<T, R, GradientLayout<L>>& grad) {
   const auto& slot = y.impl()->slot;
-  SHARDWISE_REQUIRE(slot != nullptr, "shardwise::backward: nothing was recorded; no input of this value requires a gradient");
+  SHARDWISE_REQUIRE(slot != nullptr,
+                    "shardwise::backward: nothing was recorded; no input of this value requires a gradient");
   SHARDWISE_REQUIRE(slot->leaf || slot->producer != nullptr,
                     "shardwise::backward: the tape behind this value has been run; each is run once");
-  SHARDWISE_REQUIRE(grad.shape() == y.shape(), "shardwise::backward: a gradient of shape " + to_string(grad.shape()) +
-                                                   " for a value of shape " + to_string(y.shape()), ShapeError);
+  SHARDWISE_REQUIRE(grad.shape() == y.shape(),
+                    "shardwise::backward: a gradient of shape " + to_string(grad.shape()) + " for a value of shape " +
+                        to_string(y.shape()),
+                    ShapeError);
   detail::accumulate(*slot, grad.impl()->buffer, 0);
   detail::TraceState& trace = detail::trace_state();
   struct Restore {
