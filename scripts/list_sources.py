@@ -12,12 +12,16 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 INCLUDE = re.compile(r"^\s*#\s*include\s*<((?:shardwise|Eigen|unsupported/Eigen)/[^>]+)>", re.M)
+QUOTED = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)  # a header of the tests
 NO_LAYER = {"acceptance", "consumers", "data", "fail", "layers"}
 
 
 @functools.lru_cache(None)
 def includes(file):
-    return INCLUDE.findall(file.read_text()) if file.exists() else []
+    if not file.exists():
+        return []
+    text = file.read_text()
+    return [ROOT / "include" / name for name in INCLUDE.findall(text)] + [ROOT / "tests" / name for name in QUOTED.findall(text)]
 
 
 def reaches_eigen(file):
@@ -27,10 +31,10 @@ def reaches_eigen(file):
         if current in seen:
             continue
         seen.add(current)
-        for name in includes(current):
-            if "Eigen/" in name:
+        for header in includes(current):
+            if "Eigen" in header.relative_to(ROOT).parts[1:]:
                 return True
-            queue.append(ROOT / "include" / name)
+            queue.append(header)
     return False
 
 
