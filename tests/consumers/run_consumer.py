@@ -129,7 +129,7 @@ class Consumer:
             shutil.copy(file, listed / file.relative_to(self.build))
         listing = json.loads(self.run("ctest", "--test-dir", listed, "--show-only=json-v1"))
         labels = lambda test: next((p["value"] for p in test["properties"] if p["name"] == "LABELS"), [])
-        known = {test["name"] for test in listing["tests"] if not {"projects", "bench", "examples"} & set(labels(test))}
+        known = {test["name"] for test in listing["tests"] if not {"projects", "compile", "examples"} & set(labels(test))}
         same("tests", known, {test["name"] for test in introspect("tests")})
 
         tests = self.checkout / "tests"

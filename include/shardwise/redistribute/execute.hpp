@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include <shardwise/base/buffer.hpp>
 #include <shardwise/base/error.hpp>
 #include <shardwise/comm/call.hpp>
 #include <shardwise/mesh/device_mesh.hpp>
@@ -351,6 +352,17 @@ void execute(const Mesh& mesh, const PlacementList<Mesh::ndim>& from, const Plac
     group.exchange(call, in, out, [&](const auto& peers) { move.pull(peers.in, out); });
   }
   divide(dtype, out, elements, move.divisor());
+}
+
+// A pending gradient is the move from Partial to Replicate on one axis: no second all_reduce is compiled for it.
+template <class Mesh>
+void sum_over_axis(const Mesh& mesh, int axis, DType dtype, void* data, std::int64_t count) {
+  PlacementList<Mesh::ndim> from{};
+  from[static_cast<std::size_t>(axis)] = partial_value();
+  const auto bytes = static_cast<std::size_t>(count) * size_of(dtype);
+  Buffer sum(bytes);
+  execute(mesh, from, PlacementList<Mesh::ndim>{}, Extents(Shape<1>{count}), dtype, data, sum.data());
+  if (bytes > 0) std::memcpy(data, sum.data(), bytes);
 }
 
 }  // namespace shardwise::detail

@@ -83,16 +83,15 @@ struct MeshHandle<Distributed<M, P...>> {
   using Mesh = M;
 };
 
+// Replaces the terms of one axis by their sum; defined in redistribute/, which moves.
+template <class Mesh>
+void sum_over_axis(const Mesh& mesh, int axis, DType dtype, void* data, std::int64_t count);
+
 template <class Mesh>
 struct MeshReducer final : PendingReducer {
   explicit MeshReducer(Mesh m) : mesh(std::move(m)) {}
   void all_reduce(int axis, DType dtype, void* data, std::int64_t count) const override {
-    visit_dtype(dtype, [&]<class T>(T) {
-      if constexpr (!std::is_integral_v<T>) {  // integers have no gradient
-        const std::span<T> values(static_cast<T*>(data), static_cast<std::size_t>(count));
-        mesh.group(1u << axis).all_reduce(std::span<const T>(values), values, ReduceOp::sum);
-      }
-    });
+    sum_over_axis(mesh, axis, dtype, data, count);
   }
   const void* identity() const override { return mesh.identity(); }
   Mesh mesh;
