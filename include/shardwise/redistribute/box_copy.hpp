@@ -18,7 +18,8 @@ inline bool is_streamed(const Box& output, std::size_t element) {
   return static_cast<std::size_t>(output.size.elements()) * element >= streamed_bytes;
 }
 
-// The next row begins on a page that no hardware prefetcher follows to: its first lines are asked for ahead.
+// The next row begins on a page that no hardware prefetcher follows to: its first lines are asked for ahead. Repeated
+// runs showed no gain that stands out of their spread (bench/README.md, dead ends).
 inline void prefetch_row(const void* row, std::size_t bytes) {
   const auto* line = static_cast<const char*>(row);
   for (std::size_t at = 0; at < bytes && at < 512; at += 64) __builtin_prefetch(line + at);
