@@ -23,16 +23,9 @@ grep -h 'matrix products' "$log" | sed 's/^-- //' || true
 printf 'cores: %s, load before: %s\n' "$(nproc)" "$(cut -d' ' -f1-3 /proc/loadavg 2>/dev/null || echo unknown)"
 
 "$build/bench/bench_step"
-ours=$("$build/bench/bench_step" large)
-printf '%s\n' "$ours" | grep -v '^result:'
+"$build/bench/bench_step" large
 if [ -n "${SHARDWISE_TORCH_PYTHON:-}" ]; then
-  theirs=$("$SHARDWISE_TORCH_PYTHON" bench/peers/torch_mlp.py)
-  printf '%s\n%s\n' "$ours" "$theirs" | awk '
-    /^result:/ { one[++n] = $3; two[n] = $5 }
-    END {
-      printf "%-58s %9.2fx  %-16s %-8s %.1f / %.1f ms\n", "one thread, against PyTorch'\''s", one[1] / one[2], "", "0.90x", one[1], one[2]
-      printf "%-58s %9.2fx  %-16s %-8s %.1f / %.1f ms\n", "2 ranks, against PyTorch'\''s 2 processes", two[1] / two[2], "", "0.90x", two[1], two[2]
-    }'
+  python3 bench/peers/mlp_pairs.py "$build/bench/bench_step" "$SHARDWISE_TORCH_PYTHON"
 else
   printf 'PyTorch is left out: SHARDWISE_TORCH_PYTHON names no Python that has it\n'
 fi

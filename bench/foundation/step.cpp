@@ -1,8 +1,10 @@
 // One training step (zero_grad, forward, backward, SGD) of a small MLP, tensor-parallel against one device of the same
-// library; and with an argument `large` the 1024-4096-1024 one, where the matrix products decide.
+// library; with the argument `large` the 1024-4096-1024 one, where the matrix products decide; with `serve` a step of that one
+// whenever standard input says `one` (device) or `two` (ranks), answered with its milliseconds, for peers/mlp_pairs.py.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <span>
 #include <string>
 
 #include <shardwise/shardwise.hpp>
@@ -61,7 +63,40 @@ bench::Pairs measure(int ranks, const Case& c) {
   return pairs;
 }
 
+void serve(const Case& c) {
+  run_ranks(2, [&](ThreadCommunicator world) {
+    auto mesh = init_device_mesh<"tp">(world, {2});
+    manual_seed(5);
+    Mlp<> dense{nn::linear(c.width, c.hidden), nn::linear(c.hidden, c.width)};
+    auto sharded = parallelize_module<plan>(dense, mesh);
+    const auto x = rand<float>({c.batch, c.width});
+    optim::SGD dense_sgd(parameters(dense), {.lr = 1e-4});
+    optim::SGD sharded_sgd(parameters(sharded), {.lr = 1e-4});
+    char line[16];
+    while (true) {
+      // 0: end, 1: one device, 2: both ranks. Rank 0 reads it, the others hear of it.
+      std::int32_t kind = 0;
+      if (world.rank() == 0 && std::fgets(line, sizeof line, stdin)) kind = std::strncmp(line, "two", 3) == 0 ? 2 : 1;
+      world.broadcast(std::span(&kind, 1), 0);
+      if (kind == 0) return;
+      if (kind == 1 && world.rank() != 0) continue;
+      const double took = bench::seconds([&] {
+        if (kind == 1) return step(dense, dense_sgd, x);
+        step(sharded, sharded_sgd, x);
+        world.barrier();
+      });
+      if (world.rank() != 0) continue;
+      std::printf("%.6f\n", took * 1e3);
+      std::fflush(stdout);
+    }
+  });
+}
+
 int main(int argc, char** argv) {
+  if (argc > 1 && std::strcmp(argv[1], "serve") == 0) {
+    serve({1024, 4096, 256, 0, 0});
+    return 0;
+  }
   const bool large = argc > 1 && std::strcmp(argv[1], "large") == 0;
   if (large) {
 #if defined(SHARDWISE_HAS_BLAS)
@@ -71,7 +106,6 @@ int main(int argc, char** argv) {
 #endif
     const bench::Pairs pairs = measure(2, {1024, 4096, 256, 15, 1});
     bench::print_ratio("2 ranks, against one device and one thread", pairs, 0, 1e-3, "ms");
-    std::printf("result: one_device_ms %.3f two_ranks_ms %.3f\n", pairs.baseline() * 1e3, pairs.subject() * 1e3);
     return 0;
   }
   bench::print_heading("One training step, MLP 16-16-16, batch 12");

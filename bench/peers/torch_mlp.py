@@ -1,12 +1,13 @@
 """PyTorch's time of one training step (zero_grad, forward, sum, backward, SGD), as foundation/step.cpp takes it: on one
 device with one thread, and tensor-parallel in two processes over Gloo with one thread each.
 
-    torch_mlp.py [--width 1024 --hidden 4096 --batch 256 --steps 9]
+    torch_mlp.py [--width 1024 --hidden 4096 --batch 256]
 
-Prints `result: one_device_ms X two_ranks_ms Y`. Needs PyTorch; no GPU."""
+Reads `one` or `two` from standard input, a line each, does that step and answers with its milliseconds; between two lines
+it waits without using a core, so that mlp_pairs.py can take turns with another program. Needs PyTorch; no GPU."""
 import argparse
 import os
-import statistics
+import sys
 import time
 
 import torch
@@ -28,53 +29,71 @@ class Mlp(nn.Module):
         return self.net2(torch.relu(self.net1(x)))
 
 
-def time_of_step(model, args, wait=lambda: None):
-    sgd = torch.optim.SGD(model.parameters(), lr=1e-4, foreach=False)
-    x = torch.rand(args.batch, args.width)
-    times = []
-    for _ in range(args.steps + 3):
-        wait()
-        start = time.perf_counter()
-        sgd.zero_grad()
-        model(x).sum().backward()
-        sgd.step()
-        wait()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[3:]) * 1e3
+class Trainer:
+    def __init__(self, model, args):
+        self.model = model
+        self.sgd = torch.optim.SGD(model.parameters(), lr=1e-4, foreach=False)
+        self.x = torch.rand(args.batch, args.width)
+
+    def step(self):
+        self.sgd.zero_grad()
+        self.model(self.x).sum().backward()
+        self.sgd.step()
 
 
-def rank_main(rank, ranks, port, args, results):
+def milliseconds(f):
+    start = time.perf_counter()
+    f()
+    return (time.perf_counter() - start) * 1e3
+
+
+def rank_main(rank, ranks, port, args, commands):
+    """Does a step whenever this rank's pipe says so; rank 0 answers with the time between two barriers."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(ranks))
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=ranks)
     mesh = init_device_mesh("cpu", (ranks,))
-    model = parallelize_module(
-        Mlp(args.width, args.hidden), mesh, {"net1": ColwiseParallel(), "net2": RowwiseParallel()}
+    trainer = Trainer(
+        parallelize_module(Mlp(args.width, args.hidden), mesh, {"net1": ColwiseParallel(), "net2": RowwiseParallel()}), args
     )
-    took = time_of_step(model, args, dist.barrier)
-    if rank == 0:
-        results.put(took)
-    dist.barrier()
+
+    def step_and_meet():
+        trainer.step()
+        dist.barrier()
+
+    while commands.recv():
+        dist.barrier()
+        commands.send(milliseconds(step_and_meet))
     dist.destroy_process_group()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("width", 1024), ("hidden", 4096), ("batch", 256), ("steps", 9)):
+    for name, default in (("width", 1024), ("hidden", 4096), ("batch", 256)):
         parser.add_argument("--" + name, type=int, default=default)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    alone = time_of_step(Mlp(args.width, args.hidden), args)
+    alone = Trainer(Mlp(args.width, args.hidden), args)
     context = mp.get_context("spawn")
-    results = context.Queue()
     port = 29500 + os.getpid() % 1000
-    workers = [context.Process(target=rank_main, args=(r, 2, port, args, results)) for r in range(2)]
-    for worker in workers:
-        worker.start()
-    together = results.get(timeout=300)
+    pipes, workers = [], []
+    for rank in range(2):
+        here, there = context.Pipe()
+        workers.append(context.Process(target=rank_main, args=(rank, 2, port, args, there)))
+        workers[-1].start()
+        pipes.append(here)
+    for line in sys.stdin:
+        if line.strip() == "one":
+            took = milliseconds(alone.step)
+        else:
+            for pipe in pipes:
+                pipe.send(True)
+            took = max(pipe.recv() for pipe in pipes)
+        print(f"{took:.6f}", flush=True)
+    for pipe in pipes:
+        pipe.send(False)
     for worker in workers:
         worker.join()
-    print(f"result: one_device_ms {alone:.3f} two_ranks_ms {together:.3f}")
 
 
 if __name__ == "__main__":
