@@ -426,13 +426,10 @@ class ThreadCommunicator {
   template <class T>
   static void reduce_peers(const Peers& peers, T* out, std::int64_t at, std::int64_t n, ReduceOp op) {
     if (n == 0) return;
-    constexpr int few = 64;
-    const T* terms_of_few[few];
-    std::vector<const T*> terms_of_many;
-    if (peers.size > few) terms_of_many.resize(index(peers.size));
-    const T** terms = peers.size > few ? terms_of_many.data() : terms_of_few;
-    for (int r = 0; r < peers.size; ++r) terms[r] = reinterpret_cast<const T*>(peers.in[r]) + at;
-    reduce_terms(out, terms, peers.size, n, op);
+    const void* terms[detail::max_ranks_reduced];
+    for (int r = 0; r < peers.size; ++r) terms[r] = peers.in[r] + at * static_cast<std::int64_t>(sizeof(T));
+    detail::reduce_erased<typename detail::Reduced<T>::type>(
+        out, terms, peers.size, n, op, static_cast<std::size_t>(n) * sizeof(T) >= detail::streamed_bytes);
   }
 
   std::shared_ptr<detail::ThreadGroup> group_;

@@ -19,7 +19,7 @@ namespace shardwise {
 /// consequence, as it was.
 template <class F>
 void run_ranks(int n, F&& f) {
-  SHARDWISE_REQUIRE(n >= 1 && n <= 4096, "shardwise::run_ranks: 1 to 4096 ranks, not " + std::to_string(n));
+  SHARDWISE_REQUIRE(n >= 1 && n <= 1024, "shardwise::run_ranks: 1 to 1024 ranks, not " + std::to_string(n));
   const auto world = std::make_shared<detail::ThreadWorld>(n);
   std::vector<int> ranks;
   for (int r = 0; r < n; ++r) ranks.push_back(r);
