@@ -1,8 +1,11 @@
 // The exceptions of the library and the check that throws the first of them. Layer: base.
 #pragma once
 
+#include <cstddef>
 #include <stdexcept>
 #include <string>
+
+#include <shardwise/base/text.hpp>
 
 namespace shardwise {
 
@@ -55,16 +58,30 @@ class MismatchError : public CommError {
 };
 
 namespace detail {
+
+template <class E>
+[[noreturn, gnu::noinline, gnu::cold]] void fail_with(const Piece* pieces, std::size_t count) {
+  throw E(join(pieces, count));
+}
+template <class E = Error, std::size_t N>
+[[noreturn, gnu::always_inline]] inline void fail(const Text<N>& message) {
+  fail_with<E>(message.pieces, N);
+}
+template <class E = Error>
+[[noreturn, gnu::always_inline]] inline void fail(const char* message) {
+  fail<E>(text(message));
+}
 template <class E = Error>
 [[noreturn, gnu::noinline, gnu::cold]] void fail(const std::string& message) {
   throw E(message);
 }
+
 }  // namespace detail
 
 }  // namespace shardwise
 
 /// Throws `shardwise::Error` (or the exception type given third) with `message` unless `condition` holds.
-/// The message is only built when it is needed.
+/// The message, `text(...)` or a string, is only built when it is needed.
 #define SHARDWISE_REQUIRE(condition, message, ...)                  \
   do {                                                              \
     if (!(condition)) [[unlikely]]                                  \

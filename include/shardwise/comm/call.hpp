@@ -9,6 +9,7 @@
 #include <shardwise/base/collective.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/extents.hpp>
+#include <shardwise/base/text.hpp>
 
 namespace shardwise {
 
@@ -32,19 +33,14 @@ struct CallInfo {
 };
 
 /// "all_reduce of float [12, 10]", for messages.
-inline std::string describe(const CallInfo& call) {
-  std::string text = to_string(call.collective);
-  if (call.collective == Collective::barrier) return text;
-  if (call.collective == Collective::all_reduce || call.collective == Collective::reduce_scatter) {
-    text += "(";
-    text += to_string(call.op);
-    text += ")";
-  }
-  text += " of ";
-  text += to_string(call.dtype);
-  text += " " + detail::to_string(call.shape);
-  if (call.root >= 0) text += " from rank " + std::to_string(call.root);
-  return text;
+[[gnu::cold]] inline std::string describe(const CallInfo& call) {
+  using detail::text;
+  const char* const name = to_string(call.collective);
+  if (call.collective == Collective::barrier) return name;
+  const bool reduces = call.collective == Collective::all_reduce || call.collective == Collective::reduce_scatter;
+  const std::string what = text(name, reduces ? "(" : "", reduces ? to_string(call.op) : "", reduces ? ") of " : " of ",
+                                to_string(call.dtype), " ", call.shape);
+  return call.root < 0 ? what : text(what, " from rank ", call.root);
 }
 
 }  // namespace shardwise

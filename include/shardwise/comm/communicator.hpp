@@ -24,6 +24,21 @@ struct Peers {
   std::byte* const* out;       ///< where each rank may be written to; null pointers in a staged exchange
 };
 
+/// The body of an exchange, by reference: an exchange is compiled once, whatever is done in it. Lives no longer than the call
+/// that it is written in.
+class PeersFunction {
+ public:
+  template <class F>
+    requires std::invocable<const F&, const Peers&>
+  PeersFunction(const F& f)  // NOLINT: bodies are written as lambdas
+      : object_(&f), call_([](const void* object, const Peers& peers) { (*static_cast<const F*>(object))(peers); }) {}
+  void operator()(const Peers& peers) const { call_(object_, peers); }
+
+ private:
+  const void* object_;
+  void (*call_)(const void*, const Peers&);
+};
+
 /// Knows its place.
 template <class C>
 concept RankedCommunicator = std::copyable<C> && requires(const C& c) {

@@ -11,6 +11,7 @@
 #include <shardwise/base/collective.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/name.hpp>
+#include <shardwise/base/text.hpp>
 
 namespace shardwise {
 
@@ -45,8 +46,9 @@ class ModulePath {
     auto made = std::make_unique<ModulePath>();
     made->name_ = name;
     made->index_ = index;
-    made->text_ = text_.empty() ? "" : text_ + ".";
-    made->text_ += name != nullptr ? std::string(name->view()) : std::to_string(index);
+    const char* const dot = text_.empty() ? "" : ".";
+    made->text_ =
+        name != nullptr ? std::string(detail::text(text_, dot, name->view())) : detail::text(text_, dot, index);
     children_.push_back(std::move(made));
     return *children_.back();
   }

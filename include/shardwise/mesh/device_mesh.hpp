@@ -291,27 +291,26 @@ DeviceMesh<Comm, Axes...> init_device_mesh(const Comm& world, const std::int64_t
   grid->names = {Axes...};
   std::int64_t size = 1;
   for (std::size_t a = 0; a < n; ++a) {
-    SHARDWISE_REQUIRE(shape[a] > 0, "shardwise::init_device_mesh: axis \"" + std::string(grid->names[a].view()) +
-                                        "\" has size " + std::to_string(shape[a]) + "; sizes are positive");
+    SHARDWISE_REQUIRE(shape[a] > 0, detail::text("shardwise::init_device_mesh: axis \"", grid->names[a].view(),
+                                                 "\" has size ", shape[a], "; sizes are positive"));
     grid->shape[a] = shape[a];
     size *= shape[a];
   }
-  SHARDWISE_REQUIRE(size <= world.size(), "shardwise::init_device_mesh: a mesh of " + std::to_string(size) +
-                                              " ranks does not fit a world of " + std::to_string(world.size()));
+  SHARDWISE_REQUIRE(size <= world.size(), detail::text("shardwise::init_device_mesh: a mesh of ", size,
+                                                       " ranks does not fit a world of ", world.size()));
   grid->ranks = options.ranks;
   if (grid->ranks.empty())
     for (int r = 0; r < static_cast<int>(size); ++r) grid->ranks.push_back(r);
-  SHARDWISE_REQUIRE(static_cast<std::int64_t>(grid->ranks.size()) == size,
-                    "shardwise::init_device_mesh: " + std::to_string(grid->ranks.size()) +
-                        " ranks are listed for a mesh of " + std::to_string(size));
+  SHARDWISE_REQUIRE(
+      static_cast<std::int64_t>(grid->ranks.size()) == size,
+      detail::text("shardwise::init_device_mesh: ", grid->ranks.size(), " ranks are listed for a mesh of ", size));
   int position = -1;
   for (std::size_t i = 0; i < grid->ranks.size(); ++i) {
     const int r = grid->ranks[i];
-    SHARDWISE_REQUIRE(r >= 0 && r < world.size(), "shardwise::init_device_mesh: rank " + std::to_string(r) +
-                                                      " is not in a world of " + std::to_string(world.size()));
+    SHARDWISE_REQUIRE(r >= 0 && r < world.size(),
+                      detail::text("shardwise::init_device_mesh: rank ", r, " is not in a world of ", world.size()));
     for (std::size_t j = 0; j < i; ++j)
-      SHARDWISE_REQUIRE(grid->ranks[j] != r,
-                        "shardwise::init_device_mesh: rank " + std::to_string(r) + " is listed twice");
+      SHARDWISE_REQUIRE(grid->ranks[j] != r, detail::text("shardwise::init_device_mesh: rank ", r, " is listed twice"));
     if (r == world.rank()) position = static_cast<int>(i);
   }
   grid->member = position >= 0;

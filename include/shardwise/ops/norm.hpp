@@ -93,10 +93,10 @@ X norm(const X& x, [[maybe_unused]] const W& weight, [[maybe_unused]] const B& b
                   "shardwise::norm: [O16] weight and bias are replicated; redistribute<Replicate>(weight)");
     if (weight.defined()) {
       require_same_mesh("shardwise::norm", x, weight);
-      SHARDWISE_REQUIRE(weight.shape()[0] == width,
-                        "shardwise::norm: a weight of shape " + to_string(weight.impl()->global) +
-                            " for a last dimension of " + std::to_string(width),
-                        ShapeError);
+      SHARDWISE_REQUIRE(
+          weight.shape()[0] == width,
+          text("shardwise::norm: a weight of shape ", weight.impl()->global, " for a last dimension of ", width),
+          ShapeError);
       w = weight.data();
     }
   }

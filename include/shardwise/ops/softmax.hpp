@@ -162,12 +162,12 @@ auto cross_entropy(const BasicTensor<T, R, LX>& logits, const BasicTensor<std::i
     for (int d = 0, j = 0; d < static_cast<int>(R); ++d)
       if (d != 1) expected[j++] = global[d];
     SHARDWISE_REQUIRE(expected == target.impl()->global,
-                      "shardwise::cross_entropy: logits of shape " + to_string(logits.shape()) +
-                          " do not fit targets of shape " + to_string(target.shape()),
+                      detail::text("shardwise::cross_entropy: logits of shape ", logits.shape(),
+                                   " do not fit targets of shape ", target.shape()),
                       ShapeError);
-    SHARDWISE_REQUIRE(
-        !options.weight.defined() || options.weight.shape()[0] == global[1],
-        "shardwise::cross_entropy: the class weights do not fit " + std::to_string(global[1]) + " classes", ShapeError);
+    SHARDWISE_REQUIRE(!options.weight.defined() || options.weight.shape()[0] == global[1],
+                      detail::text("shardwise::cross_entropy: the class weights do not fit ", global[1], " classes"),
+                      ShapeError);
     const detail::Extents& local = logits.impl()->local;
     detail::kernels::CrossEntropyArguments<T> in{};
     in.outer = local[0];

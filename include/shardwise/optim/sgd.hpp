@@ -30,12 +30,12 @@ class SGD {
   /// Throws `Error` for a negative rate, momentum or decay, and for Nesterov without momentum or with dampening.
   explicit SGD(ParameterList parameters, const SGDOptions& options = {})
       : parameters_(std::move(parameters)), options_(options), momentum_(parameters_.size()) {
-    SHARDWISE_REQUIRE(options.lr >= 0, "shardwise::optim::SGD: a learning rate of " + std::to_string(options.lr) +
-                                           "; it is not negative");
-    SHARDWISE_REQUIRE(options.momentum >= 0, "shardwise::optim::SGD: a momentum of " +
-                                                 std::to_string(options.momentum) + "; it is not negative");
-    SHARDWISE_REQUIRE(options.weight_decay >= 0, "shardwise::optim::SGD: a weight decay of " +
-                                                     std::to_string(options.weight_decay) + "; it is not negative");
+    SHARDWISE_REQUIRE(options.lr >= 0,
+                      detail::text("shardwise::optim::SGD: a learning rate of ", options.lr, "; it is not negative"));
+    SHARDWISE_REQUIRE(options.momentum >= 0,
+                      detail::text("shardwise::optim::SGD: a momentum of ", options.momentum, "; it is not negative"));
+    SHARDWISE_REQUIRE(options.weight_decay >= 0, detail::text("shardwise::optim::SGD: a weight decay of ",
+                                                              options.weight_decay, "; it is not negative"));
     SHARDWISE_REQUIRE(!options.nesterov || (options.momentum > 0 && options.dampening == 0),
                       "shardwise::optim::SGD: Nesterov needs a momentum and no dampening");
   }

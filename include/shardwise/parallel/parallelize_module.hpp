@@ -40,8 +40,8 @@ class Parallelizer {
       if (t.old == old.impl().get()) {  // tied parameters stay tied
         SHARDWISE_REQUIRE(
             t.type == &type_tag<New>,
-            "shardwise::parallelize_module: a parameter \"" + std::string(NewParam::param_name.view()) +
-                "\" is tied to another one, and the plan gives them different placements; give both the same",
+            text("shardwise::parallelize_module: a parameter \"", NewParam::param_name.view(),
+                 "\" is tied to another one, and the plan gives them different placements; give both the same"),
             PlanError);
         New shared = share<New>(t.made);
         return NewParam(std::move(shared), t.made->slot != nullptr);
@@ -251,8 +251,8 @@ auto parallelize(M& module, const Mesh& mesh, const ParallelizeOptions& options,
       return module;
     } else {
       SHARDWISE_REQUIRE(options.src_data_rank >= no_source && options.src_data_rank < mesh.size(),
-                        "shardwise::parallelize_module: src_data_rank " + std::to_string(options.src_data_rank) +
-                            " is not on an axis of " + std::to_string(mesh.size()) + " ranks");
+                        text("shardwise::parallelize_module: src_data_rank ", options.src_data_rank,
+                             " is not on an axis of ", mesh.size(), " ranks"));
       if constexpr (plan.size == 0)
         warn("parallelize_module: the plan is empty; the module comes back as it was");
       else

@@ -22,9 +22,7 @@ constexpr Shape<R> to_shape(const std::int64_t (&shape)[R]) {
 
 inline void require_sizes(const Extents& shape) {
   for (int d = 0; d < shape.rank; ++d)
-    SHARDWISE_REQUIRE(shape[d] >= 0,
-                      "shardwise::Tensor: a size of " + std::to_string(shape[d]) + " in " + to_string(shape),
-                      ShapeError);
+    SHARDWISE_REQUIRE(shape[d] >= 0, text("shardwise::Tensor: a size of ", shape[d], " in ", shape), ShapeError);
 }
 
 template <class T, std::size_t R>

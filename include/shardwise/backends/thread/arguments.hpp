@@ -17,15 +17,15 @@ namespace shardwise::detail {
 // SHARDWISE_TIMEOUT_MS, or five minutes.
 inline std::chrono::milliseconds default_deadline() {
   static const std::chrono::milliseconds deadline = [] {
-    const char* text = std::getenv("SHARDWISE_TIMEOUT_MS");
-    if (text == nullptr || *text == '\0') return std::chrono::milliseconds(std::chrono::minutes(5));
+    const char* set = std::getenv("SHARDWISE_TIMEOUT_MS");
+    if (set == nullptr || *set == '\0') return std::chrono::milliseconds(std::chrono::minutes(5));
     char* end = nullptr;
-    const long long value = std::strtoll(text, &end, 10);
+    const long long value = std::strtoll(set, &end, 10);
     constexpr long long year = 365LL * 24 * 3600 * 1000;
     SHARDWISE_REQUIRE(
         *end == '\0' && value > 0 && value <= year,
-        "shardwise: SHARDWISE_TIMEOUT_MS must be a positive number of milliseconds, at most a year, not '" +
-            std::string(text) + "'");
+        text("shardwise: SHARDWISE_TIMEOUT_MS must be a positive number of milliseconds, at most a year, not '", set,
+             "'"));
     return std::chrono::milliseconds(value);
   }();
   return deadline;
@@ -50,30 +50,28 @@ inline std::int64_t sum_before(std::span<const std::int64_t> counts, int rank) {
 
 [[noreturn, gnu::noinline, gnu::cold]] inline void fail_size(const char* function, const char* what, std::int64_t has,
                                                              std::int64_t needs, int ranks) {
-  fail<ShapeError>(std::string("shardwise::") + function + ": " + what + " has " + std::to_string(has) +
-                   " elements, needed are " + std::to_string(needs) + " (" + std::to_string(ranks) + " ranks)");
+  fail<ShapeError>(
+      text("shardwise::", function, ": ", what, " has ", has, " elements, needed are ", needs, " (", ranks, " ranks)"));
 }
 
 [[noreturn, gnu::noinline, gnu::cold]] inline void fail_unordered(const char* function, ReduceOp op) {
-  fail(std::string("shardwise::") + function + ": complex numbers have no order, so no " + to_string(op));
+  fail(text("shardwise::", function, ": complex numbers have no order, so no ", to_string(op)));
 }
 
 inline void require_counts(const char* function, std::span<const std::int64_t> counts, int ranks) {
   const auto n = static_cast<std::int64_t>(counts.size());
   if (n != ranks) fail_size(function, "a list of counts", n, ranks, ranks);
   for (const std::int64_t c : counts)
-    SHARDWISE_REQUIRE(c >= 0, std::string("shardwise::") + function + ": a count of " + std::to_string(c), ShapeError);
+    SHARDWISE_REQUIRE(c >= 0, text("shardwise::", function, ": a count of ", c), ShapeError);
 }
 
 inline void require_rank(const char* function, int rank, int ranks) {
-  SHARDWISE_REQUIRE(rank >= 0 && rank < ranks, std::string("shardwise::") + function + ": no rank " +
-                                                   std::to_string(rank) + " among " + std::to_string(ranks));
+  SHARDWISE_REQUIRE(rank >= 0 && rank < ranks, text("shardwise::", function, ": no rank ", rank, " among ", ranks));
 }
 
 inline void require_peer(const char* function, int peer, int self, int ranks) {
   require_rank(function, peer, ranks);
-  SHARDWISE_REQUIRE(peer != self,
-                    std::string("shardwise::") + function + ": rank " + std::to_string(peer) + " is its own peer");
+  SHARDWISE_REQUIRE(peer != self, text("shardwise::", function, ": rank ", peer, " is its own peer"));
 }
 
 }  // namespace shardwise::detail

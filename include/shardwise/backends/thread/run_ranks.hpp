@@ -19,7 +19,7 @@ namespace shardwise {
 /// consequence, as it was.
 template <class F>
 void run_ranks(int n, F&& f) {
-  SHARDWISE_REQUIRE(n >= 1 && n <= 1024, "shardwise::run_ranks: 1 to 1024 ranks, not " + std::to_string(n));
+  SHARDWISE_REQUIRE(n >= 1 && n <= 1024, detail::text("shardwise::run_ranks: 1 to 1024 ranks, not ", n));
   const auto world = std::make_shared<detail::ThreadWorld>(n);
   std::vector<int> ranks;
   for (int r = 0; r < n; ++r) ranks.push_back(r);
@@ -28,7 +28,7 @@ void run_ranks(int n, F&& f) {
   const auto run = [&](int rank) noexcept {
     const auto failed = [&](const std::string& what) {
       world->record(rank, std::current_exception());
-      world->fail({detail::FailureKind::peer, "rank " + std::to_string(rank) + " failed: " + what, rank});
+      world->fail({detail::FailureKind::peer, detail::text("rank ", rank, " failed: ", what), rank});
     };
     try {
       f(ThreadCommunicator(group, rank));
@@ -47,10 +47,9 @@ void run_ranks(int n, F&& f) {
     for (int r = 0; r < n; ++r) threads.emplace_back(run, r);
   } catch (const std::exception& e) {
     const int r = static_cast<int>(threads.size());
-    world->fail({detail::FailureKind::peer, "rank " + std::to_string(r) + " could not start: " + e.what(), r});
+    world->fail({detail::FailureKind::peer, detail::text("rank ", r, " could not start: ", e.what()), r});
     for (std::thread& t : threads) t.join();
-    detail::fail("shardwise::run_ranks: no thread for rank " + std::to_string(r) + " of " + std::to_string(n) + ": " +
-                 e.what());
+    detail::fail(detail::text("shardwise::run_ranks: no thread for rank ", r, " of ", n, ": ", e.what()));
   }
   for (std::thread& t : threads) t.join();
   if (const std::exception_ptr first = world->first_exception()) std::rethrow_exception(first);

@@ -1,0 +1,85 @@
+// text(...): a message made of pieces, joined out of line. Sums of std::string at each place that may throw were a large
+// part of a small program's code. Layer: base.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include <shardwise/base/extents.hpp>
+
+namespace shardwise::detail {
+
+// A piece of a message: words, a number, sizes. Refers to what it is made of.
+class Piece {
+ public:
+  constexpr Piece(const char* s) : Piece(std::string_view(s)) {}  // NOLINT: pieces are written as they stand
+  constexpr Piece(std::string_view s) : data_(s.data()), number_(static_cast<std::int64_t>(s.size())), kind_(words) {}
+  Piece(const std::string& s) : Piece(std::string_view(s)) {}
+  template <class I>
+    requires std::is_integral_v<I>
+  constexpr Piece(I n) : number_(static_cast<std::int64_t>(n)), kind_(whole) {}
+  constexpr Piece(double x) : real_(x), kind_(real) {}
+  constexpr Piece(const Extents& e) : data_(e.size), number_(e.rank), kind_(sizes) {}
+  template <std::size_t R>
+  constexpr Piece(const Shape<R>& s) : data_(s.data()), number_(static_cast<std::int64_t>(R)), kind_(sizes) {}
+
+  void append_to(std::string& out) const {
+    if (kind_ == words) {
+      out.append(static_cast<const char*>(data_), static_cast<std::size_t>(number_));
+    } else if (kind_ == whole) {
+      append_number(out, number_);
+    } else if (kind_ == real) {
+      out += std::to_string(real_);
+    } else {
+      out += '[';
+      for (std::int64_t i = 0; i < number_; ++i) {
+        if (i > 0) out.append(", ", 2);
+        append_number(out, static_cast<const std::int64_t*>(data_)[i]);
+      }
+      out += ']';
+    }
+  }
+
+ private:
+  [[gnu::noinline]] static void append_number(std::string& out, std::int64_t n) {
+    char digits[24];
+    char* first = digits + sizeof digits;
+    // In unsigned arithmetic: the smallest number has no positive counterpart.
+    auto rest = n < 0 ? 0 - static_cast<std::uint64_t>(n) : static_cast<std::uint64_t>(n);
+    do *--first = static_cast<char>('0' + rest % 10);
+    while ((rest /= 10) != 0);
+    if (n < 0) *--first = '-';
+    out.append(first, static_cast<std::size_t>(digits + sizeof digits - first));
+  }
+
+  enum Kind : unsigned char { words, whole, real, sizes };
+  const void* data_ = nullptr;
+  union {
+    std::int64_t number_;
+    double real_;
+  };
+  Kind kind_;
+};
+
+[[gnu::noinline, gnu::cold]] inline std::string join(const Piece* pieces, std::size_t count) {
+  std::string out;
+  for (std::size_t i = 0; i < count; ++i) pieces[i].append_to(out);
+  return out;
+}
+
+// Lives no longer than the full expression that it is written in.
+template <std::size_t N>
+struct Text {
+  Piece pieces[N];
+  operator std::string() const { return join(pieces, N); }  // NOLINT: a message is a string where one is asked for
+};
+
+template <class... X>
+[[gnu::always_inline]] constexpr Text<sizeof...(X)> text(const X&... pieces) {
+  return {{Piece(pieces)...}};
+}
+
+}  // namespace shardwise::detail
