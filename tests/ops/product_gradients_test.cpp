@@ -16,6 +16,24 @@ TEST_CASE("gradients of matmul of rank 2 and 3") {
   check_gradient([](const auto& a) { return matmul(a, a); }, values({3, 3}, 1));
 }
 
+TEST_CASE("gradients of stacks of products: every matrix with its own") {
+  const auto product = [](const auto& a, const auto& b) { return matmul(a, b); };
+  check_gradient(product, values({2, 3, 4}, 1), values({2, 4, 5}, 2));
+  check_gradient(product, values({2, 3, 1, 4}, 1), values({2, 3, 4, 2}, 2));
+  check_gradient([](const auto& a) { return matmul(a, a); }, values({2, 3, 3}, 1));
+  check_gradient(product, values({2, 3, 0}, 1), values({2, 0, 2}, 1));
+  check_gradient(product, values({0, 3, 2}, 1), values({0, 2, 2}, 1));
+  const auto a = values({2, 3, 4}, 1), b = values({2, 4, 5}, 2);
+  const auto y = matmul(a, b);
+  for (std::int64_t i = 0; i < 2; ++i)
+    for (std::int64_t r = 0; r < 3; ++r)
+      for (std::int64_t c = 0; c < 5; ++c) {
+        double expected = 0;
+        for (std::int64_t k = 0; k < 4; ++k) expected += a.data()[(i * 3 + r) * 4 + k] * b.data()[(i * 4 + k) * 5 + c];
+        CHECK(std::fabs(y.data()[(i * 3 + r) * 5 + c] - expected) < 1e-14);
+      }
+}
+
 TEST_CASE("gradients of linear of rank 1, 2 and 3, with and without a bias") {
   const auto with = [](const auto& x, const auto& w, const auto& b) { return linear(x, w, b); };
   const auto without = [](const auto& x, const auto& w) { return linear(x, w); };
@@ -73,6 +91,11 @@ TEST_CASE("gradients of reshape, transpose and concat") {
 TEST_CASE("sizes that do not fit are a ShapeError") {
   const auto x = values({2, 3}, 1);
   CHECK_THROWS_AS(matmul(x, x), ShapeError);
+  CHECK_THROWS_WITH_AS(
+      matmul(values({2, 3, 4}, 1), values({3, 4, 5}, 1)),
+      "shardwise::matmul: shapes [2, 3, 4] and [3, 4, 5] differ in the inner dimension or in a leading one",
+      ShapeError);
+  CHECK_THROWS_AS(matmul(values({2, 3, 4}, 1), values({2, 3, 5}, 1)), ShapeError);
   CHECK_THROWS_AS(linear(x, values({5, 4}, 1)), ShapeError);
   CHECK_THROWS_AS(linear(x, values({5, 3}, 1), values({4}, 1)), ShapeError);
   CHECK_THROWS_AS(reshape(x, {5}), ShapeError);

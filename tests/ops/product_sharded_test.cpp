@@ -105,6 +105,32 @@ SHARDWISE_TEST_RANKS("MM-11 two axes: rows on one, columns or the inner dimensio
   check_sharded<At<S1, S1>, At<S1, S1>, At<R, R>>(mesh, "P(sum)P(sum)", layer, a, w, bias);
 }
 
+SHARDWISE_TEST_RANKS("MM-4 stacks of products of all placements that fit: a leading dimension sharded alike stays", 4) {
+  const auto check = [](const auto& mesh) {
+    for (const std::int64_t batch : {4, 5, 2}) {
+      const auto a = values({batch, 5, 6}, 1), b = values({batch, 6, 3}, 2);
+      check_sharded<At<R>, At<R>>(mesh, "R", product, a, b);
+      check_sharded<At<S0>, At<S0>>(mesh, "S(0)", product, a, b);
+      check_sharded<At<S1>, At<R>>(mesh, "S(1)", product, a, b);
+      check_sharded<At<R>, At<S2>>(mesh, "S(2)", product, a, b);
+      check_sharded<At<S2>, At<S1>>(mesh, "P(sum)", product, a, b);
+      check_sharded<At<P>, At<R>>(mesh, "P(sum)", product, a, b);
+      check_sharded<At<R>, At<A>>(mesh, "P(avg)", product, a, b);
+    }
+  };
+  check(init_device_mesh<"tp">(world, {4}));
+}
+
+SHARDWISE_TEST_RANKS("MM-4 stacks of rank 4, batch on one axis and heads, rows or the inner dimension on the other",
+                     4) {
+  const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 2});
+  using S3 = Shard<3>;
+  const auto a = values({3, 2, 5, 6}, 1), b = values({3, 2, 6, 4}, 2);
+  check_sharded<At<S0, S1>, At<S0, S1>>(mesh, "S(0)S(1)", product, a, b);
+  check_sharded<At<S0, S2>, At<S0, R>>(mesh, "S(0)S(2)", product, a, b);
+  check_sharded<At<S1, S3>, At<S1, S2>>(mesh, "S(1)P(sum)", product, a, b);
+}
+
 SHARDWISE_TEST_RANKS("MM-11 two axes of which one has one rank", 4) {
   const auto a = values({5, 6}, 1), b = values({6, 3}, 2);
   check_sharded<At<S0, R>, At<R, S1>>(init_device_mesh<"dp", "tp">(world, {4, 1}), "S(0)S(1)", product, a, b);

@@ -1,5 +1,5 @@
-// Matrix products: matmul, and linear with the weight as PyTorch stores it and the bias fused; with their
-// placement rules and gradients. Layer: ops.
+// Matrix products: matmul of matrices and of stacks of them, and linear with the weight as PyTorch stores it and the bias
+// fused; with their placement rules and gradients. Layer: ops.
 #pragma once
 
 #include <memory>
@@ -14,12 +14,18 @@ namespace shardwise {
 
 namespace detail {
 
-// y(rows, n) = a(rows, k) B, where B is b(k, n), or b(n, k) transposed; y += bias(n) where `bias_here`.
+// `batch` products y(rows, n) = a(rows, k) B, where B is b(k, n), or b(n, k) transposed; one with a bias(n) added.
+struct ProductShape {
+  std::int64_t batch;
+  std::int64_t rows;
+  std::int64_t n;
+  std::int64_t k;
+};
+
 template <class T>
 struct ProductNode final : Node {
-  ProductNode(const char* operator_name, Buffer left, Buffer right, std::int64_t r, std::int64_t c, std::int64_t i,
-              bool t)
-      : Node(operator_name), a(std::move(left)), b(std::move(right)), rows(r), n(c), k(i), transposed(t) {}
+  ProductNode(const char* operator_name, Buffer left, Buffer right, const ProductShape& sizes, bool t)
+      : Node(operator_name), a(std::move(left)), b(std::move(right)), shape(sizes), transposed(t) {}
 
   // Complex gradients are conjugates of derivatives, as in PyTorch.
   static Buffer conjugated(const Buffer& x, std::int64_t count) {
@@ -33,20 +39,28 @@ struct ProductNode final : Node {
   }
 
   void backward(GradSlot& out) override {
+    const auto [batch, rows, n, k] = shape;
     const T* g = out.grad.as<const T>();
-    if (inputs[0] != nullptr && is_complex<T>) b = conjugated(b, n * k);
-    if (inputs[1] != nullptr && is_complex<T>) a = conjugated(a, rows * k);
+    if (inputs[0] != nullptr && is_complex<T>) b = conjugated(b, batch * n * k);
+    if (inputs[1] != nullptr && is_complex<T>) a = conjugated(a, batch * rows * k);
     if (inputs[0] != nullptr) {  // da = g B^T
-      Buffer da(static_cast<std::size_t>(rows * k) * sizeof(T));
-      kernels::gemm(false, !transposed, rows, k, n, g, b.as<const T>(), da.as<T>(), false);
+      Buffer da(static_cast<std::size_t>(batch * rows * k) * sizeof(T));
+      for (std::int64_t i = 0; i < batch; ++i)
+        kernels::gemm(false, !transposed, rows, k, n, g + i * rows * n, b.as<const T>() + i * n * k,
+                      da.as<T>() + i * rows * k, false);
       accumulate(*inputs[0], std::move(da), pa(out.pending));
     }
     if (inputs[1] != nullptr) {  // db = a^T g, or its transpose
-      Buffer db(static_cast<std::size_t>(n * k) * sizeof(T));
-      if (transposed)
-        kernels::gemm(true, false, n, k, rows, g, a.as<const T>(), db.as<T>(), false);
-      else
-        kernels::gemm(true, false, k, n, rows, a.as<const T>(), g, db.as<T>(), false);
+      Buffer db(static_cast<std::size_t>(batch * n * k) * sizeof(T));
+      for (std::int64_t i = 0; i < batch; ++i) {
+        const T* left = a.as<const T>() + i * rows * k;
+        const T* gi = g + i * rows * n;
+        T* to = db.as<T>() + i * n * k;
+        if (transposed)
+          kernels::gemm(true, false, n, k, rows, gi, left, to, false);
+        else
+          kernels::gemm(true, false, k, n, rows, left, gi, to, false);
+      }
       accumulate(*inputs[1], std::move(db), pb(out.pending));
     }
     if (inputs.size() > 2 && inputs[2] != nullptr) {
@@ -58,9 +72,7 @@ struct ProductNode final : Node {
 
   Buffer a;
   Buffer b;
-  std::int64_t rows;
-  std::int64_t n;
-  std::int64_t k;
+  ProductShape shape;
   bool transposed;
   PendingRule pa;
   PendingRule pb;
@@ -71,7 +83,10 @@ template <class A, class B, bool Transposed>
 constexpr auto matmul_of() {
   if constexpr (same_home<A, B>)
     return rule_for_each_axis(A::placements, B::placements, [](PlacementValue p, PlacementValue q) {
-      return matmul_rule(p, q, static_cast<int>(A::rank), Transposed);
+      if constexpr (B::rank > 2)
+        return batched_matmul_rule(p, q, static_cast<int>(A::rank));
+      else
+        return matmul_rule(p, q, static_cast<int>(A::rank), Transposed);
     });
   else
     return PlacementRule<A::placements.size()>{true, A::placements};
@@ -102,17 +117,33 @@ constexpr PendingRule bias_pending(const PlacementList<N>& bias, const Placement
   return rule;
 }
 
-struct NoBias {};
+struct NoBias {
+  static constexpr PlacementList<0> placements{};
+};
+template <class X, class Bias>
+inline constexpr bool bias_shares_home = same_home<X, Bias>;
+template <class X>
+inline constexpr bool bias_shares_home<X, NoBias> = true;
+template <class Bias, std::size_t N>
+constexpr bool bias_fits_rule(const PlacementList<N>& out, int rank) {
+  if constexpr (Bias::placements.size() != N)
+    return true;  // none, or not at home
+  else
+    return bias_fits(Bias::placements, out, rank);
+}
 
 template <bool Transposed, class Y, class A, class B, class Bias>
 Y product(const char* name, const A& a, const B& b, [[maybe_unused]] const Bias& bias, const Extents& global) {
   using T = typename A::value_type;
   constexpr auto rule = matmul_of<A, B, Transposed>();
   Y y = make_tensor<T, A::rank, typename Y::layout_type>(global, a.mesh_state());
-  const Extents& shape = a.impl()->local;
-  const std::int64_t k = shape[shape.rank - 1];
-  const std::int64_t rows = shape.elements(0, shape.rank - 1);
-  const std::int64_t n = b.impl()->local[Transposed ? 0 : 1];
+  const Extents& left = a.impl()->local;
+  const Extents& right = b.impl()->local;
+  constexpr int last = static_cast<int>(A::rank) - 1;
+  constexpr int first = B::rank > 2 ? last - 1 : 0;  // the leading dimensions before it are a batch
+  const ProductShape shape{left.elements(0, first), left.elements(first, last),
+                           Transposed ? right[0] : right[right.rank - 1], left[last]};
+  const auto [batch, rows, n, k] = shape;
   constexpr bool may_have_bias = !std::is_same_v<Bias, NoBias>;
   bool with_bias = false;
   if constexpr (may_have_bias) with_bias = bias.defined();
@@ -125,12 +156,14 @@ Y product(const char* name, const A& a, const B& b, [[maybe_unused]] const Bias&
   if constexpr (may_have_bias)
     for (std::int64_t r = 0; bias_here && r < rows; ++r)
       std::memcpy(y.data() + r * n, bias.data(), static_cast<std::size_t>(n) * sizeof(T));
-  kernels::gemm(false, Transposed, rows, n, k, a.data(), b.data(), y.data(), bias_here);
+  for (std::int64_t i = 0; i < batch; ++i)
+    kernels::gemm(false, Transposed, rows, n, k, a.data() + i * rows * k, b.data() + i * n * k, y.data() + i * rows * n,
+                  bias_here);
   if constexpr (FieldElement<T>) {
     bool wanted = wants_grad(a) || wants_grad(b);
     if constexpr (may_have_bias) wanted = wanted || (with_bias && wants_grad(bias));
     if (wanted) {
-      auto node = std::make_shared<ProductNode<T>>(name, a.impl()->buffer, b.impl()->buffer, rows, n, k, Transposed);
+      auto node = std::make_shared<ProductNode<T>>(name, a.impl()->buffer, b.impl()->buffer, shape, Transposed);
       node->pa = pending_rule(A::placements, rule.out);
       node->pb = pending_rule(B::placements, rule.out);
       node->inputs.push_back(a.impl()->slot);
@@ -146,49 +179,110 @@ Y product(const char* name, const A& a, const B& b, [[maybe_unused]] const Bias&
   return y;
 }
 
+// Matrices, stacks of them times one, or two stacks alike.
+template <std::size_t RA, std::size_t RB>
+inline constexpr bool ranks_multiply = RA >= 2 && (RB == 2 || RB == RA);
+
 template <class A, class B, bool Transposed>
 using ProductResult = BasicTensor<typename A::value_type, A::rank,
                                   typename layout_with<typename A::layout_type, matmul_of<A, B, Transposed>()>::type>;
 
+// The sizes of a product's result. `batched`: leading dimensions belong together.
+inline Extents product_shape(Extents a, const Extents& b, bool batched) {
+  const int last = a.rank - 1;
+  bool fits = a[last] == b[batched ? last - 1 : 0];
+  for (int d = 0; batched && d < last - 1; ++d) fits = fits && a[d] == b[d];
+  SHARDWISE_REQUIRE(fits,
+                    "shardwise::matmul: shapes " + to_string(a) + " and " + to_string(b) +
+                        " differ in the inner dimension" + (batched ? " or in a leading one" : ""),
+                    ShapeError);
+  a[last] = b[batched ? last : 1];
+  return a;
+}
+
+// `bias`: null where there is none.
+inline Extents linear_shape(Extents x, const Extents& weight, const Extents* bias) {
+  std::int64_t& last = x[x.rank - 1];
+  SHARDWISE_REQUIRE(last == weight[1],
+                    "shardwise::linear: an input of shape " + to_string(x) + " does not fit a weight of shape " +
+                        to_string(weight) + ": its last size is the number of input features",
+                    ShapeError);
+  last = weight[0];
+  SHARDWISE_REQUIRE(bias == nullptr || (*bias)[0] == last,
+                    "shardwise::linear: a bias of shape " + to_string(*bias) + " for " + std::to_string(last) +
+                        " output features",
+                    ShapeError);
+  return x;
+}
+
+template <class X, class W, class Bias>
+auto linear_of(const X& x, const W& weight, const Bias& bias) {
+  static_assert(X::rank >= 1, "shardwise::linear: [O7] the input has at least one dimension");
+  SHARDWISE_SAME_HOME("linear", X, W);
+  if constexpr (!std::is_same_v<Bias, NoBias>) SHARDWISE_SAME_HOME("linear", X, Bias);
+  constexpr auto rule = matmul_of<X, W, true>();
+  static_assert(
+      rule.ok,
+      "shardwise::linear: [O8] the placements of input and weight do not fit: a weight Shard<0> takes a replicated input, a weight "
+      "Shard<1> an input sharded along its last dimension; redistribute the input");
+  using Y = ProductResult<X, W, true>;
+  const Extents* bias_shape = nullptr;
+  constexpr bool bias_at_home = bias_shares_home<X, Bias>;
+  constexpr bool fits = bias_fits_rule<Bias>(rule.out, static_cast<int>(X::rank));
+  static_assert(
+      !(same_home<X, W> && bias_at_home && rule.ok) || fits,
+      "shardwise::linear: [O9] the bias lies as the output features do: Shard<0> where the weight is Shard<0>, "
+      "else Replicate");
+  if constexpr (same_home<X, W> && bias_at_home && rule.ok && fits) {
+    require_same_mesh("shardwise::linear", x, weight);
+    if constexpr (!std::is_same_v<Bias, NoBias>)
+      if (bias.defined()) {
+        require_same_mesh("shardwise::linear", x, bias);
+        bias_shape = &bias.impl()->global;
+      }
+    return product<true, Y>("linear", x, weight, bias,
+                            linear_shape(x.impl()->global, weight.impl()->global, bias_shape));
+  } else {
+    return Y();
+  }
+}
+
 }  // namespace detail
 
-/// a (..., m, k) times b (k, n): (..., m, n). PyTorch: `torch.matmul`.
+/// a (..., m, k) times b (k, n), or times a stack b (..., k, n) with the same leading sizes: (..., m, n).
+/// PyTorch: `torch.matmul`, `torch.bmm`.
 ///
-/// Placements per axis: rows of a sharded and b replicated; a replicated and columns of b sharded; both sharded along k, which
-/// gives a pending sum; one of them pending and the other replicated. Throws `ShapeError` where the inner sizes differ.
-template <Element T, std::size_t RA, class LA, class LB>
-  requires(RA >= 2)
-auto matmul(const BasicTensor<T, RA, LA>& a, const BasicTensor<T, 2, LB>& b) {
+/// Placements per axis: rows of a sharded and b replicated (with one matrix b: any leading dimension too); a replicated and
+/// columns of b sharded; both sharded along k, which gives a pending sum; two stacks sharded along the same leading dimension;
+/// one of them pending and the other replicated. Throws `ShapeError` where the sizes differ.
+template <Element T, std::size_t RA, class LA, std::size_t RB, class LB>
+  requires(detail::ranks_multiply<RA, RB>)
+auto matmul(const BasicTensor<T, RA, LA>& a, const BasicTensor<T, RB, LB>& b) {
   using A = BasicTensor<T, RA, LA>;
-  using B = BasicTensor<T, 2, LB>;
+  using B = BasicTensor<T, RB, LB>;
   SHARDWISE_SAME_HOME("matmul", A, B);
   constexpr auto rule = detail::matmul_of<A, B, false>();
   static_assert(
       rule.ok,
       "shardwise::matmul: [O6] the placements do not fit: shard rows of the left, or columns of the right operand, or both along "
-      "the inner dimension; redistribute one of them");
+      "the inner dimension, or both along a leading one; redistribute one of them");
   using Y = detail::ProductResult<A, B, false>;
   if constexpr (detail::same_home<A, B> && rule.ok) {
     detail::require_same_mesh("shardwise::matmul", a, b);
-    detail::Extents global = a.impl()->global;
-    SHARDWISE_REQUIRE(global[RA - 1] == b.impl()->global[0],
-                      "shardwise::matmul: shapes " + to_string(a.shape()) + " and " + to_string(b.shape()) +
-                          " differ in the inner dimension",
-                      ShapeError);
-    global[RA - 1] = b.impl()->global[1];
-    return detail::product<false, Y>("matmul", a, b, detail::NoBias(), global);
+    return detail::product<false, Y>("matmul", a, b, detail::NoBias(),
+                                     detail::product_shape(a.impl()->global, b.impl()->global, (RB > 2)));
   } else {
     return Y();
   }
 }
 
 template <Element TA, std::size_t RA, class LA, Element TB, std::size_t RB, class LB>
-  requires(RA < 2 || RB != 2 || !std::is_same_v<TA, TB>)
+  requires(!detail::ranks_multiply<RA, RB> || !std::is_same_v<TA, TB>)
 BasicTensor<TA, RA, LA> matmul(const BasicTensor<TA, RA, LA>& a, const BasicTensor<TB, RB, LB>&) {
   static_assert(
-      RA >= 2 && RB == 2,
-      "shardwise::matmul: [O19] the left operand has 2 or more dimensions and the right one 2; reshape(x, shape)");
-  static_assert(RA < 2 || RB != 2 || std::is_same_v<TA, TB>,
+      (detail::ranks_multiply<RA, RB>),
+      "shardwise::matmul: [O19] the left operand has 2 or more dimensions and the right one 2, or as many; reshape(x, shape)");
+  static_assert(!detail::ranks_multiply<RA, RB> || std::is_same_v<TA, TB>,
                 "shardwise::matmul: [O20] both operands have one element type");
   return a;
 }
@@ -200,70 +294,11 @@ BasicTensor<TA, RA, LA> matmul(const BasicTensor<TA, RA, LA>& a, const BasicTens
 /// PyTorch: `torch.nn.functional.linear`.
 template <Element T, std::size_t R, class LX, class LW, class LB>
 auto linear(const BasicTensor<T, R, LX>& x, const BasicTensor<T, 2, LW>& weight, const BasicTensor<T, 1, LB>& bias) {
-  using X = BasicTensor<T, R, LX>;
-  using W = BasicTensor<T, 2, LW>;
-  using B = BasicTensor<T, 1, LB>;
-  static_assert(R >= 1, "shardwise::linear: [O7] the input has at least one dimension");
-  SHARDWISE_SAME_HOME("linear", X, W);
-  SHARDWISE_SAME_HOME("linear", X, B);
-  constexpr auto rule = detail::matmul_of<X, W, true>();
-  static_assert(
-      rule.ok,
-      "shardwise::linear: [O8] the placements of input and weight do not fit: a weight Shard<0> takes a replicated input, a weight "
-      "Shard<1> an input sharded along its last dimension; redistribute the input");
-  using Y = detail::ProductResult<X, W, true>;
-  if constexpr (detail::same_home<X, W> && detail::same_home<X, B> && rule.ok) {
-    constexpr bool fits = detail::bias_fits(B::placements, rule.out, static_cast<int>(R));
-    static_assert(
-        fits, "shardwise::linear: [O9] the bias lies as the output features do: Shard<0> where the weight is Shard<0>, "
-              "else Replicate");
-    if constexpr (fits) {
-      detail::require_same_mesh("shardwise::linear", x, weight);
-      detail::Extents global = x.impl()->global;
-      SHARDWISE_REQUIRE(global[R - 1] == weight.impl()->global[1],
-                        "shardwise::linear: an input of shape " + to_string(x.shape()) +
-                            " does not fit a weight of shape " + to_string(weight.shape()) +
-                            ": its last size is the number of input features",
-                        ShapeError);
-      global[R - 1] = weight.impl()->global[0];
-      SHARDWISE_REQUIRE(!bias.defined() || bias.impl()->global[0] == global[R - 1],
-                        "shardwise::linear: a bias of shape " + to_string(bias.defined() ? bias.shape() : Shape<1>{0}) +
-                            " for " + std::to_string(global[R - 1]) + " output features",
-                        ShapeError);
-      return detail::product<true, Y>("linear", x, weight, bias, global);
-    } else {
-      return Y();
-    }
-  } else {
-    return Y();
-  }
+  return detail::linear_of(x, weight, bias);
 }
-
-/// Without a bias.
 template <Element T, std::size_t R, class LX, class LW>
 auto linear(const BasicTensor<T, R, LX>& x, const BasicTensor<T, 2, LW>& weight) {
-  using X = BasicTensor<T, R, LX>;
-  using W = BasicTensor<T, 2, LW>;
-  SHARDWISE_SAME_HOME("linear", X, W);
-  constexpr auto rule = detail::matmul_of<X, W, true>();
-  static_assert(
-      rule.ok,
-      "shardwise::linear: [O8] the placements of input and weight do not fit: a weight Shard<0> takes a replicated input, a weight "
-      "Shard<1> an input sharded along its last dimension; redistribute the input");
-  using Y = detail::ProductResult<X, W, true>;
-  if constexpr (detail::same_home<X, W> && rule.ok) {
-    detail::require_same_mesh("shardwise::linear", x, weight);
-    detail::Extents global = x.impl()->global;
-    SHARDWISE_REQUIRE(global[R - 1] == weight.impl()->global[1],
-                      "shardwise::linear: an input of shape " + to_string(x.shape()) +
-                          " does not fit a weight of shape " + to_string(weight.shape()) +
-                          ": its last size is the number of input features",
-                      ShapeError);
-    global[R - 1] = weight.impl()->global[0];
-    return detail::product<true, Y>("linear", x, weight, detail::NoBias(), global);
-  } else {
-    return Y();
-  }
+  return detail::linear_of(x, weight, detail::NoBias());
 }
 
 }  // namespace shardwise

@@ -99,6 +99,19 @@ constexpr AxisRule matmul_rule(PlacementValue a, PlacementValue b, int rank, boo
   return no_rule;
 }
 
+// (..., m, k) x (..., k, n), both of this rank.
+constexpr AxisRule batched_matmul_rule(PlacementValue a, PlacementValue b, int rank) {
+  const int last = rank - 1, rows = rank - 2;
+  if (a.is_shard() && a == b && a.dim < rows) return {true, a};
+  if (a.is_shard(last) && b.is_shard(rows)) return {true, partial_value()};
+  if (a.is_shard(rows) && b.is_replicate()) return {true, a};
+  if (a.is_replicate() && b.is_shard(last)) return {true, b};
+  if (a.is_replicate() && b.is_replicate()) return {true, a};
+  if (is_linear_partial(a) && b.is_replicate()) return {true, a};
+  if (a.is_replicate() && is_linear_partial(b)) return {true, b};
+  return no_rule;
+}
+
 // Dimension d disappears by summation.
 constexpr AxisRule sum_rule(PlacementValue p, int d) {
   if (p.is_shard()) {
