@@ -1,5 +1,6 @@
 // Buffer: shared, 64-byte aligned bytes, or a view of the caller's. Freed blocks are kept per thread by size
-// class, so that a repeated operation allocates nothing. Not for device memory. Layer: base.
+// class, so that a repeated operation allocates nothing; what a thread holds is counted. Not for device
+// memory. Layer: base.
 #pragma once
 
 #include <atomic>
@@ -29,7 +30,18 @@ struct alignas(64) Block {
   std::atomic<std::int64_t> owners;
   std::size_t size_class;
   Block* next;
+  std::size_t counted;  // bytes of elements asked for
 };
+
+// Bytes of elements in the blocks that this thread took and has not given back, and the most that it ever was.
+struct MemoryCount {
+  std::int64_t held = 0;
+  std::int64_t peak = 0;
+};
+inline MemoryCount& memory_count() {
+  thread_local MemoryCount count;
+  return count;
+}
 
 // Blocks of 2^c bytes wait in list c. A list holds at most 64 MiB or 4 blocks, whichever is more memory.
 class BlockCache {
@@ -64,7 +76,7 @@ class BlockCache {
     const std::size_t size = SHARDWISE_CACHE_BLOCKS ? std::size_t{1} << c : rounded;
     void* memory = std::aligned_alloc(64, sizeof(Block) + size);
     if (memory == nullptr) throw std::bad_alloc();
-    return new (memory) Block{{1}, c, nullptr};
+    return new (memory) Block{{1}, c, nullptr, 0};
   }
 
   static void give(Block* block) {
@@ -103,7 +115,12 @@ class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(std::size_t bytes)
-      : owner_(BlockCache::take(bytes)), data_(reinterpret_cast<std::byte*>(owner_ + 1)) {}
+      : owner_(BlockCache::take(bytes)), data_(reinterpret_cast<std::byte*>(owner_ + 1)) {
+    owner_->counted = bytes;
+    MemoryCount& count = memory_count();
+    count.held += static_cast<std::int64_t>(bytes);
+    if (count.held > count.peak) count.peak = count.held;
+  }
   // The caller's memory: not owned. No elements may come with a null pointer (std::vector's), and are a buffer all the
   // same: a gradient without elements is a gradient.
   static Buffer view(void* data) {
@@ -130,12 +147,16 @@ class Buffer {
     return reinterpret_cast<T*>(data_);
   }
   explicit operator bool() const { return data_ != nullptr; }
+  // Lives as long as a handle does; false for the caller's memory.
+  bool owns() const { return owner_ != nullptr; }
   // Nobody else sees these bytes, so they may be written.
   bool exclusive() const { return owner_ != nullptr && owner_->owners.load(std::memory_order_acquire) == 1; }
 
  private:
   void release() noexcept {
-    if (owner_ != nullptr && owner_->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) BlockCache::give(owner_);
+    if (owner_ == nullptr || owner_->owners.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    memory_count().held -= static_cast<std::int64_t>(owner_->counted);
+    BlockCache::give(owner_);
   }
 
   Block* owner_ = nullptr;

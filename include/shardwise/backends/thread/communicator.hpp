@@ -18,8 +18,11 @@
 #include <shardwise/backends/thread/arguments.hpp>
 #include <shardwise/backends/thread/group.hpp>
 #include <shardwise/backends/thread/message.hpp>
+#include <shardwise/backends/thread/posted.hpp>
+#include <shardwise/base/buffer.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/base/memory.hpp>
 #include <shardwise/base/name.hpp>
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/communicator.hpp>
@@ -95,6 +98,16 @@ class ThreadCommunicator {
     group_->meet(me_, generation, call, nullptr, nullptr);
     tell(call);
     body(group_->staged_peers(generation));
+  }
+
+  /// An exchange in two halves. Making one offers `in` to the other ranks and returns at once; `finish(body)` waits until all
+  /// have posted, and runs `body(Peers)` over their inputs. `in` is kept alive until all ranks have read it or dropped
+  /// their end; it must not be written before `input_is_free()`. Several may be under way, other collectives between the
+  /// halves: the k-th post of a rank belongs to the k-th of the others.
+  /// Ranks: all post. Throws: as exchange, from `finish`, on the ranks that finish; after a failure from here too.
+  using Posted = detail::ThreadPosted;
+  std::shared_ptr<Posted> post(const CallInfo& call, detail::Buffer in) const {
+    return detail::make_cached<Posted>(group_, me_, call, std::move(in));
   }
 
   // ---- collectives ----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardwise/backends/thread/post_table.hpp>
 #include <shardwise/backends/thread/wait.hpp>
 #include <shardwise/backends/thread/world.hpp>
 #include <shardwise/base/error.hpp>
@@ -93,7 +94,7 @@ class ThreadGroup : public ThreadGate {
   ThreadGroup(std::shared_ptr<ThreadWorld> world, std::vector<int> world_ranks)
       : ThreadGate(static_cast<int>(world_ranks.size())), world_(std::move(world)),
         world_ranks_(std::move(world_ranks)), slots_(std::make_unique<Slot[]>(world_ranks_.size())),
-        mailboxes_(std::make_unique<ThreadMailbox[]>(world_ranks_.size())), id_(next_id()) {
+        mailboxes_(std::make_unique<ThreadMailbox[]>(world_ranks_.size())), posts_(size), id_(next_id()) {
     const std::size_t n = world_ranks_.size();
     in_.assign(2 * n, nullptr);
     out_.assign(3 * n, nullptr);
@@ -148,7 +149,61 @@ class ThreadGroup : public ThreadGate {
       signal.notify();
     else
       await(me, generation, call);
-    if (size > 1) compare(me, generation);
+    if (size > 1)
+      compare(me, [&](int rank) -> const CallInfo& {
+        return slots_[static_cast<std::size_t>(rank)].call[generation & 1u];
+      });
+  }
+
+  // Offers `in` without waiting; this rank's next offer is the next exchange. To be given back with `take`.
+  PostedExchange& post(const ThreadCaller& me, const CallInfo& call, Buffer in) {
+    if (failed()) [[unlikely]]
+      throw_failure(me, call);
+    posts_.sweep(me.rank);
+    PostedExchange& exchange = posts_.post(me.rank, call, std::move(in));
+    if (all_posted(exchange)) signal.notify();
+    return exchange;
+  }
+  bool all_posted(const PostedExchange& exchange) const { return exchange.arrived.load() == size; }
+
+  // Returns once all ranks have posted. Throws as `meet` does, but a rank that reads nothing yet is not told of it.
+  void await_posts(const ThreadCaller& me, const PostedExchange& exchange, const CallInfo& call) {
+    WaitLimit limit(me.deadline);
+    int departures = 0;
+    for (;;) {
+      if (failed()) throw_failure(me, call);
+      if (all_posted(exchange)) break;
+      const auto changed = [&] { return all_posted(exchange) || failed() || world_->departures() != departures; };
+      const bool came = signal.wait(changed, world_->patience(), limit);
+      if (all_posted(exchange) || failed()) continue;
+      const auto has_posted = [&](int r) { return exchange.posted[static_cast<std::size_t>(r)].load(); };
+      if (!came) world_->fail(timed_out(me, call, missing_ranks(has_posted)));
+      departures = world_->departures();
+      for (int r = 0; r < size; ++r)  // in this order: a rank posts before it departs
+        if (world_->departed(world_rank(r)) && !has_posted(r)) world_->fail(left_early(me, r));
+    }
+    compare(me, [&](int rank) -> const CallInfo& { return exchange.calls[static_cast<std::size_t>(rank)]; });
+  }
+
+  // This rank reads no more of it. Never waits.
+  void take(int rank, PostedExchange& exchange) {
+    if (posts_.take(rank, exchange)) signal.notify();
+  }
+  bool all_taken(std::uint64_t number) { return posts_.is_over(number); }
+
+  // Returns once every rank has taken: what this one offered may be written.
+  void await_takes(const ThreadCaller& me, std::uint64_t number, const CallInfo& call) {
+    WaitLimit limit(me.deadline);
+    while (!all_taken(number)) {
+      if (failed()) throw_failure(me, call);
+      if (!signal.wait([&] { return all_taken(number) || failed(); }, world_->patience(), limit) && !failed())
+        world_->fail({FailureKind::timeout,
+                      "shardwise::" + operation_text(call, me.axis) + ": deadline of " +
+                          std::to_string(me.deadline.count()) + " ms passed on " + rank_text(me.rank) +
+                          ", whose input is still to be read by other ranks",
+                      world_rank(me.rank)});
+    }
+    posts_.sweep(me.rank);
   }
 
   // Returns once every rank has called it. Cannot fail: all ranks that met come here.
@@ -229,7 +284,9 @@ class ThreadGroup : public ThreadGate {
       };
       const bool came =
           signal.wait([&] { return decided() || world_->departures() != departures; }, world_->patience(), limit);
-      if (!came) world_->fail_unless_complete(*this, generation, timed_out(me, call, missing_ranks(generation)));
+      if (!came)
+        world_->fail_unless_complete(
+            *this, generation, timed_out(me, call, missing_ranks([&](int r) { return has_arrived(r, generation); })));
       departures = world_->departures();
       for (int r = 0; r < size && !decided(); ++r)
         // In this order: a rank arrives before it departs.
@@ -241,18 +298,20 @@ class ThreadGroup : public ThreadGate {
     }
   }
 
-  std::string missing_ranks(std::uint32_t generation) const {
+  template <class Came>
+  std::string missing_ranks(Came has_come) const {
     std::string text;
     for (int r = 0; r < size; ++r)
-      if (!has_arrived(r, generation)) text += (text.empty() ? "" : ", ") + rank_text(r);
+      if (!has_come(r)) text += (text.empty() ? "" : ", ") + rank_text(r);
     return text;
   }
 
   // Every rank looks at all calls, so all come to the same verdict.
-  void compare(const ThreadCaller& me, std::uint32_t generation) {
-    const CallInfo& first = slots_[0].call[generation & 1u];
+  template <class Call>
+  void compare(const ThreadCaller& me, Call call_of) {
+    const CallInfo& first = call_of(0);
     for (int r = 1; r < size; ++r) {
-      const CallInfo& other = slots_[static_cast<std::size_t>(r)].call[generation & 1u];
+      const CallInfo& other = call_of(r);
       if (!(first == other)) [[unlikely]] {
         const Failure failure = mismatch(me, 0, first, r, other);
         world_->fail(failure);
@@ -269,6 +328,7 @@ class ThreadGroup : public ThreadGate {
   std::vector<std::byte*> out_;              // likewise, and a row of nulls
   std::vector<const std::byte*> staged_in_;  // into staging_
   std::unique_ptr<std::byte[]> staging_;
+  PostTable posts_;
   alignas(64) std::atomic<int> exits_{0};
   std::atomic<std::uint32_t> exit_generation_{0};
   const std::uint64_t id_;
