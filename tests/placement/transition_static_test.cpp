@@ -157,7 +157,7 @@ static_assert(kind({P, P}, {S0, S1}) == reduce_scatter && kind({S0, S1}, {R, R})
 static_assert(kind({P, P, S0}, {S0, S0, S0}) == reduce_scatter && kind({P, S0, P}, {R, R, R}) == all_reduce);
 static_assert(kind({R, R}, {S0, S1}) == none && kind({R, S0}, {S0, S0}) == all_to_all &&
               kind({S0, R}, {S0, S0}) == none);
-static_assert(kind({R, S0}, {S0, R}) == all_to_all && kind({R, R}, {P, P}) == none);
+static_assert(kind({R, S0}, {S0, R}) == all_gather && kind({R, R}, {P, P}) == none);
 static_assert(
     detail::move_kind(detail::PlacementList<2>{S0, S1}, detail::PlacementList<2>{S0, R}, Shape<2>{2, 2}).axes == 2u);
 static_assert(

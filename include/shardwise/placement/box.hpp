@@ -39,11 +39,10 @@ constexpr Box whole_box(const Extents& global) {
 
 // The box of the rank with the given mesh coordinate. An empty shard lies at the global size of its
 // dimension (PyTorch's compute_local_shape_and_global_offset, which checkpoints rely on).
-template <std::size_t N>
-constexpr Box box_of(const PlacementList<N>& placements, const Shape<N>& mesh, const Shape<N>& coordinate,
-                     const Extents& global) {
+constexpr Box box_of(const PlacementValue* placements, const std::int64_t* mesh, const std::int64_t* coordinate,
+                     int axes, const Extents& global) {
   Box box = whole_box(global);
-  for (std::size_t a = 0; a < N; ++a) {
+  for (int a = 0; a < axes; ++a) {
     if (!placements[a].is_shard()) continue;
     const int d = placements[a].dim;
     const Range part = chunk({box.offset[d], box.size[d]}, mesh[a], coordinate[a]);
@@ -51,6 +50,12 @@ constexpr Box box_of(const PlacementList<N>& placements, const Shape<N>& mesh, c
     box.offset[d] = part.size == 0 ? global[d] : part.offset;
   }
   return box;
+}
+
+template <std::size_t N>
+constexpr Box box_of(const PlacementList<N>& placements, const Shape<N>& mesh, const Shape<N>& coordinate,
+                     const Extents& global) {
+  return box_of(placements.data(), mesh.data(), coordinate.data(), static_cast<int>(N), global);
 }
 
 constexpr Box intersection(const Box& a, const Box& b) {
