@@ -7,6 +7,7 @@
 #include <shardwise/io/print.hpp>
 #include <shardwise/nn/layers.hpp>
 #include <shardwise/nn/visit.hpp>
+#include <shardwise/ops/cast.hpp>
 #include <shardwise/ops/eigen.hpp>
 #include <shardwise/ops/elementwise.hpp>
 #include <shardwise/ops/embedding.hpp>
