@@ -10,7 +10,7 @@
 #include <vector>
 
 #include <shardwise/comm/trace.hpp>
-#include <shardwise/redistribute/execute.hpp>
+#include <shardwise/redistribute/remap.hpp>
 
 namespace test {
 
@@ -48,6 +48,16 @@ inline std::int64_t chunk_length(std::size_t n, std::int64_t k) {
   return m / k + (m % k != 0 ? 1 : 0);
 }
 
+// Which rank of k on an axis gets position j of n.
+inline std::int64_t owner(const PlacementValue& p, std::size_t n, std::int64_t k, std::int64_t j) {
+  using shardwise::detail::PlacementKind;
+  if (p.kind == PlacementKind::block_cyclic) return j / p.block % k;
+  if (p.kind == PlacementKind::shard) return j / chunk_length(n, k);
+  const std::int64_t piece = chunk_length(n, p.block);  // cut into pieces, each of them dealt in chunks
+  const std::int64_t rest = static_cast<std::int64_t>(n) - j / piece * piece;
+  return j % piece / chunk_length(static_cast<std::size_t>(rest < piece ? rest : piece), k);
+}
+
 // The global indices that a rank holds in each dimension.
 inline std::vector<Index> held(const Placements& placements, const Index& mesh, const Index& coordinate,
                                const Index& global) {
@@ -55,12 +65,12 @@ inline std::vector<Index> held(const Placements& placements, const Index& mesh, 
   for (std::size_t d = 0; d < global.size(); ++d)
     for (std::int64_t i = 0; i < global[d]; ++i) lists[d].push_back(i);
   for (std::size_t a = 0; a < mesh.size(); ++a) {
-    if (!placements[a].is_shard()) continue;
+    if (!placements[a].is_split()) continue;
     Index& list = lists[static_cast<std::size_t>(placements[a].dim)];
-    const std::int64_t length = chunk_length(list.size(), mesh[a]);
     Index mine;
     for (std::size_t j = 0; j < list.size(); ++j)
-      if (static_cast<std::int64_t>(j) / length == coordinate[a]) mine.push_back(list[j]);
+      if (owner(placements[a], list.size(), mesh[a], static_cast<std::int64_t>(j)) == coordinate[a])
+        mine.push_back(list[j]);
     list = mine;
   }
   return lists;
@@ -120,16 +130,21 @@ inline std::vector<double> source(const Case& c, const Index& coordinate) {
 // Whether the rank at `coordinate` is the one on axis `a` that has the element, as `from` shards it.
 inline bool holds_on_axis(const Case& c, std::size_t axis, const Index& coordinate, const Index& index) {
   const auto d = static_cast<std::size_t>(c.from[axis].dim);
-  std::int64_t first = 0;
+  std::int64_t at = index[d];
   std::size_t size = static_cast<std::size_t>(c.global[d]);
   for (std::size_t a = 0; a <= axis; ++a) {
-    if (!c.from[a].is_shard(c.from[axis].dim)) continue;
-    const std::int64_t length = chunk_length(size, c.mesh[a]);
-    const std::int64_t part = (index[d] - first) / length;
+    if (!c.from[a].is_split(c.from[axis].dim)) continue;
+    const std::int64_t part = owner(c.from[a], size, c.mesh[a], at);
     if (a == axis) return part == coordinate[a];
-    first += part * length;
-    const std::int64_t rest = static_cast<std::int64_t>(size) - part * length;
-    size = static_cast<std::size_t>(rest < length ? rest : length);
+    std::size_t kept = 0;  // by those who hold it, and of these before it
+    std::int64_t before = 0;
+    for (std::size_t j = 0; j < size; ++j)
+      if (owner(c.from[a], size, c.mesh[a], static_cast<std::int64_t>(j)) == part) {
+        ++kept;
+        if (static_cast<std::int64_t>(j) < at) ++before;
+      }
+    at = before;
+    size = kept;
   }
   return false;
 }
@@ -143,7 +158,7 @@ inline std::vector<double> expected(const Case& c, const Index& coordinate) {
     std::int64_t terms = 1;
     for (std::size_t a = 0; a < c.mesh.size(); ++a) {
       if (c.to[a].is_partial() && c.from[a].is_replicate()) here = here && coordinate[a] == 0;
-      if (c.to[a].is_partial() && c.from[a].is_shard()) here = here && holds_on_axis(c, a, coordinate, index);
+      if (c.to[a].is_partial() && c.from[a].is_split()) here = here && holds_on_axis(c, a, coordinate, index);
       if (c.from[a].is_partial() && !c.to[a].is_partial()) {
         terms *= c.mesh[a];
         if (c.from[a].op == ReduceOp::avg) divisor *= static_cast<double>(c.mesh[a]);
@@ -251,32 +266,33 @@ Index coordinate_of(const Mesh& mesh) {
   return Index(c.begin(), c.end());
 }
 
-template <class T, class Mesh>
+// `Any`: by the executor for any placements.
+template <class T, bool Any = false, class Mesh>
 std::vector<T> moved(const Mesh& mesh, const Placements& from, const Placements& to, const Index& global,
                      const std::vector<T>& in) {
   std::size_t size = 1;
   for (const Index& list : held(to, Index(mesh.shape().begin(), mesh.shape().end()), coordinate_of(mesh), global))
     size *= list.size();
   std::vector<T> out(size, element<T>(99));
-  shardwise::detail::execute(mesh, list_of<Mesh::ndim>(from), list_of<Mesh::ndim>(to), extents_of(global),
-                             shardwise::dtype_of<T>, in.data(), out.data());
+  shardwise::detail::execute_placed<Any>(mesh, list_of<Mesh::ndim>(from), list_of<Mesh::ndim>(to), extents_of(global),
+                                         shardwise::dtype_of<T>, in.data(), out.data());
   return out;
 }
 
 // Does the move of a case and compares; also there and back, where no reduction and no new term lies between.
-template <class T, class Mesh>
+template <class T, bool Any = false, class Mesh>
 void check(const Mesh& mesh, const Case& c, Failures& failures) {
   const Index me = coordinate_of(mesh);
   const std::vector<T> in = elements<T>(source(c, me));
   const Counter counter;
-  const std::vector<T> out = moved(mesh, c.from, c.to, c.global, in);
+  const std::vector<T> out = moved<T, Any>(mesh, c.from, c.to, c.global, in);
   const auto where = [&] {
     return text(c) + " as " + shardwise::to_string(shardwise::dtype_of<T>) + " at " + text(me);
   };
   if (out != elements<T>(expected(c, me))) failures.add(where());
   if (counter.total > 1) failures.add("more than one collective: " + where());
   if (in != elements<T>(source(c, me))) failures.add("the input was written: " + where());
-  if (!has_partial(c.from) && !has_partial(c.to) && moved(mesh, c.to, c.from, c.global, out) != in)
+  if (!has_partial(c.from) && !has_partial(c.to) && moved<T, Any>(mesh, c.to, c.from, c.global, out) != in)
     failures.add("there and back: " + where());
 }
 

@@ -158,6 +158,9 @@ std::string print_values(const T* data, const Extents& shape, const PrintOptions
 inline std::string print_placement(const PlacementValue& p) {
   if (p.is_shard()) return "Shard<" + std::to_string(p.dim) + ">";
   if (p.is_replicate()) return "Replicate";
+  if (p.is_interleaved())
+    return (p.kind == PlacementKind::strided ? "StridedShard<" : "BlockCyclic<") + std::to_string(p.dim) + ", " +
+           std::to_string(p.block) + ">";
   return p.op == ReduceOp::sum ? "Partial<>" : std::string("Partial<") + shardwise::to_string(p.op) + ">";
 }
 
@@ -186,8 +189,9 @@ std::string to_string(const BasicTensor<T, R, L>& x, const PrintOptions& options
     using Mesh = std::remove_cvref_t<decltype(x.mesh())>;
     for (std::size_t a = 0; a < Mesh::ndim; ++a)
       out += ", " + std::string(Mesh::names[a].view()) + "=" + detail::print_placement(x.placements[a]);
-    if (!(local == global))
-      out += ", local=" + detail::to_string(local) + " at " + shardwise::to_string(x.local_offset());
+    if (!(local == global)) out += ", local=" + detail::to_string(local);
+    if constexpr (!detail::is_interleaved(BasicTensor<T, R, L>::placements))
+      if (!(local == global)) out += " at " + shardwise::to_string(x.local_offset());
   }
   if (x.requires_grad()) out += ", requires_grad";
   return out + ")";

@@ -23,7 +23,7 @@ constexpr bool style_supports() {
 
 // Where the style of a plan puts a parameter; -1 where no style of the module itself does.
 template <auto plan, class Kind>
-constexpr int parameter_code(const Name& name, std::size_t rank) {
+constexpr std::int64_t parameter_code(const Name& name, std::size_t rank) {
   constexpr auto own = own_rules<plan>;
   constexpr std::size_t index = parameter_style_index<own>();
   if constexpr (index < own.size) {
@@ -39,7 +39,7 @@ constexpr int parameter_code(const Name& name, std::size_t rank) {
 }
 
 // The code is an argument of its own: g++ 12 takes types for equal that are computed from the members of a plan.
-template <class T, std::size_t R, class Mesh, int Code>
+template <class T, std::size_t R, class Mesh, std::int64_t Code>
 struct placed_tensor {
   using type = DTensor<T, R, Mesh, typename placement_of<Code>::type>;
 };
@@ -50,7 +50,7 @@ struct placed_tensor<T, R, Mesh, -1> {
 
 template <auto plan, class Mesh, class T, Name name, std::size_t R, class Kind>
 struct param_tensor<Parallel<plan, Mesh, T>, name, R, Kind> {
-  static constexpr int code = parameter_code<plan, Kind>(name, R);
+  static constexpr std::int64_t code = parameter_code<plan, Kind>(name, R);
   using type = typename placed_tensor<T, R, Mesh, code>::type;
 };
 

@@ -95,7 +95,7 @@ Extents broadcast_shape(const char* function, const Extents& a, const Extents& b
     const std::int64_t na = i <= a.rank ? a[a.rank - i] : 1;
     const std::int64_t nb = i <= b.rank ? b[b.rank - i] : 1;
     bool sharded = false;
-    for (const PlacementValue& p : out) sharded = sharded || p.is_shard(shape.rank - i);
+    for (const PlacementValue& p : out) sharded = sharded || p.is_split(shape.rank - i);
     const bool both = i <= a.rank && i <= b.rank;
     SHARDWISE_REQUIRE(na == nb || ((na == 1 || nb == 1) && !(sharded && both)),
                       std::string(function) + ": shapes " + to_string(a) + " and " + to_string(b) +

@@ -31,7 +31,7 @@ struct SumNode final : Node {
 template <std::size_t N>
 constexpr PlacementRule<N> total_rule(const PlacementList<N>& list) {
   return rule_for_each_axis(
-      list, [](PlacementValue p) { return p.is_shard() ? AxisRule{true, partial_value()} : linear_rule(p); });
+      list, [](PlacementValue p) { return p.is_split() ? AxisRule{true, partial_value()} : linear_rule(p); });
 }
 template <std::size_t N>
 constexpr PlacementRule<N> sum_rule(const PlacementList<N>& list, int d) {

@@ -70,18 +70,18 @@ enum class Arithmetic { add, multiply, divide };
 
 // a op b with trailing dimensions aligned; `missing_a` leading dimensions of the result are not in a, `missing_b` not in b.
 constexpr AxisRule arithmetic_rule(Arithmetic kind, PlacementValue a, PlacementValue b, int missing_a, int missing_b) {
-  if (a.is_shard()) a.dim += missing_a;
-  if (b.is_shard()) b.dim += missing_b;
+  if (a.is_split()) a.dim += missing_a;
+  if (b.is_split()) b.dim += missing_b;
   if (a.is_partial() || b.is_partial()) {
-    if (a.is_shard() || b.is_shard()) return no_rule;
+    if (a.is_split() || b.is_split()) return no_rule;
     if (kind == Arithmetic::add) return a == b && is_linear_partial(a) ? AxisRule{true, a} : no_rule;
     if (a.is_partial() && b.is_replicate() && is_linear_partial(a)) return {true, a};
     if (kind == Arithmetic::multiply && a.is_replicate() && is_linear_partial(b)) return {true, b};
     return no_rule;
   }
   if (a == b) return {true, a};
-  if (a.is_shard() && b.is_replicate() && a.dim < missing_b) return {true, a};  // b is repeated along it
-  if (b.is_shard() && a.is_replicate() && b.dim < missing_a) return {true, b};
+  if (a.is_split() && b.is_replicate() && a.dim < missing_b) return {true, a};  // b is repeated along it
+  if (b.is_split() && a.is_replicate() && b.dim < missing_a) return {true, b};
   return no_rule;
 }
 
@@ -114,16 +114,17 @@ constexpr AxisRule batched_matmul_rule(PlacementValue a, PlacementValue b, int r
 
 // Dimension d disappears by summation.
 constexpr AxisRule sum_rule(PlacementValue p, int d) {
-  if (p.is_shard()) {
+  if (p.is_split()) {
     if (p.dim == d) return {true, partial_value()};
-    return {true, shard_value(p.dim > d ? p.dim - 1 : p.dim)};
+    if (p.dim > d) --p.dim;
+    return {true, p};
   }
   return linear_rule(p);
 }
 
 // Dimension d must be whole on the rank (softmax, norms, concat).
 constexpr AxisRule whole_dimension_rule(PlacementValue p, int d) {
-  if (p.is_partial() || p.is_shard(d)) return no_rule;
+  if (p.is_partial() || p.is_split(d)) return no_rule;
   return {true, p};
 }
 
@@ -150,7 +151,7 @@ constexpr PendingRule pending_rule(const PlacementList<N>& operand, const Placem
   PendingRule rule;
   for (std::size_t i = 0; i < N; ++i) {
     if (result[i].is_partial() && !operand[i].is_partial()) rule.whole |= 1u << i;
-    if (operand[i].is_shard()) continue;
+    if (operand[i].is_split()) continue;
     if (operand[i].is_replicate() && !result[i].is_replicate())
       rule.always |= 1u << i;
     else

@@ -55,8 +55,7 @@ struct ConcatNode final : Node {
 };
 
 constexpr PlacementValue transposed(PlacementValue p, int a, int b) {
-  if (p.is_shard(a)) return shard_value(b);
-  if (p.is_shard(b)) return shard_value(a);
+  if (p.is_split() && (p.dim == a || p.dim == b)) p.dim = a + b - p.dim;
   return p;
 }
 
@@ -156,8 +155,13 @@ auto reshape(const BasicTensor<T, R, L>& x, const Shape<RY>& shape) {
                 "shardwise::reshape: [P2] the shard dimension exists in the result; choose one from -rank to rank - 1");
   if constexpr (one_each && exist) {
     using Layout = typename detail::reshaped_layout<L, Normalized<P, RY>...>::type;
-    constexpr bool fits = detail::placements_fit<Layout, RY>;
-    static_assert(fits,
+    constexpr bool ranges = !detail::is_interleaved(detail::layout_traits<L>::placements) &&
+                            !detail::is_interleaved(detail::layout_traits<Layout>::placements);
+    static_assert(
+        ranges,
+        "shardwise::reshape: [O26] a block-cyclic or strided tensor keeps its shape; redistribute to Shard first");
+    constexpr bool fits = ranges && detail::placements_fit<Layout, RY>;
+    static_assert(fits || !ranges,
                   "shardwise::reshape: [O25] a sharded dimension does not exist in the result; name its placement: "
                   "reshape<P...>(x, shape)");
     if constexpr (fits)
@@ -208,7 +212,7 @@ BasicTensor<T, R, L> concat(const BasicTensor<T, R, L>& first, const More&... mo
   static_assert(d >= 0 && d < static_cast<int>(R),
                 "shardwise::concat: [O11] the dimension exists in the tensor; choose one from -rank to rank - 1");
   constexpr bool whole = detail::rule_for_each_axis(detail::layout_traits<L>::placements, [](detail::PlacementValue p) {
-                           return p.is_shard(d) ? detail::no_rule : detail::AxisRule{true, p};
+                           return p.is_split(d) ? detail::no_rule : detail::AxisRule{true, p};
                          }).ok;
   static_assert(
       whole,

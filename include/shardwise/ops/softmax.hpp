@@ -103,7 +103,7 @@ struct CrossEntropyNode final : Node {
 
 // Logits may be sharded along the batch; targets then are too, or replicated, and each rank takes its rows.
 constexpr AxisRule cross_entropy_rule(PlacementValue logits, PlacementValue target, Reduction reduction) {
-  if (target.is_partial()) return no_rule;
+  if (target.is_partial() || target.is_interleaved()) return no_rule;
   if (logits.is_replicate() && target.is_replicate()) return {true, replicate_value()};
   if (!logits.is_shard(0)) return no_rule;
   if (target.is_shard() && target.dim != 0) return no_rule;

@@ -23,7 +23,7 @@ constexpr Collective collective_between(PlacementValue from, PlacementValue to) 
 }
 
 constexpr bool mixed_signs(PlacementValue a, PlacementValue b) {
-  return a.is_shard() && b.is_shard() && (a.dim < 0) != (b.dim < 0);
+  return a.is_split() && b.is_split() && (a.dim < 0) != (b.dim < 0);
 }
 
 }  // namespace detail
@@ -55,8 +55,8 @@ struct transition {
       detail::collective_between(placement_value<GradientPlacement<To>>, placement_value<GradientPlacement<From>>);
   // A pending sum that the move does not touch stays pending.
   static constexpr Collective backward_pending =
-      detail::collective_between(placement_value<To>.is_shard() ? placement_value<To> : detail::partial_value(),
-                                 placement_value<To>.is_shard() || placement_value<From>.is_shard() ||
+      detail::collective_between(placement_value<To>.is_split() ? placement_value<To> : detail::partial_value(),
+                                 placement_value<To>.is_split() || placement_value<From>.is_split() ||
                                          (placement_value<From>.is_partial() && !placement_value<To>.is_partial())
                                      ? placement_value<GradientPlacement<From>>
                                      : detail::partial_value());

@@ -33,7 +33,7 @@ namespace detail {
 
 // The gradient of a distributed tensor becomes the gradient of the part that it was made of: a pending sum is
 // settled here, once.
-template <class Mesh>
+template <class Mesh, bool Interleaved = false>
 struct FromLocalNode final : Node {
   using List = PlacementList<Mesh::ndim>;
   FromLocalNode(const Mesh& m, const List& list, const Extents& shape)
@@ -47,8 +47,8 @@ struct FromLocalNode final : Node {
     }
     const std::string_view before = std::exchange(trace_state().module, module);
     Buffer grad(static_cast<std::size_t>(slot.count) * size_of(slot.dtype));
-    execute(mesh, arrived(placements, out.pending), arrived(placements, 0), global, slot.dtype, out.grad.data(),
-            grad.data());
+    execute_placed<Interleaved>(mesh, arrived(placements, out.pending), arrived(placements, 0), global, slot.dtype,
+                                out.grad.data(), grad.data());
     trace_state().module = before;
     accumulate(slot, std::move(grad), 0);
   }
@@ -78,7 +78,7 @@ template <class Mesh, std::size_t R>
 Extents infer_global(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, const Extents& local) {
   Extents global = local;
   for (std::size_t a = 0; a < Mesh::ndim; ++a)
-    if (placements[a].is_shard()) global[placements[a].dim] *= mesh.shape()[a];
+    if (placements[a].is_split()) global[placements[a].dim] *= mesh.shape()[a];
   return global;
 }
 
@@ -88,7 +88,8 @@ bool uneven(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, const
   for (int d = 0; d < global.rank; ++d) {
     std::int64_t ranks = 1;
     for (std::size_t a = 0; a < Mesh::ndim; ++a)
-      if (placements[a].is_shard(d)) ranks *= mesh.shape()[a];
+      if (placements[a].is_split(d))
+        ranks *= mesh.shape()[a] * (placements[a].is_interleaved() ? placements[a].block : 1);
     if (global[d] % ranks != 0) return true;
   }
   return false;
@@ -97,7 +98,7 @@ bool uneven(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, const
 template <class G, class P>
 inline constexpr bool gradient_declaration_fits = std::is_same_v<G, GradientPlacement<P>>;
 template <class P>
-inline constexpr bool gradient_declaration_fits<Partial<Sum>, P> = !placement_value<P>.is_shard();
+inline constexpr bool gradient_declaration_fits<Partial<Sum>, P> = !placement_value<P>.is_split();
 
 template <class... G, class X>
 auto to_local_of(const X& x) {
@@ -154,7 +155,7 @@ auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, 
             return y;
           }
     if (options.global_shape && mesh.is_member()) {
-      const detail::Extents local = detail::local_box(mesh, Y::placements, global).size;
+      const detail::Extents local = detail::local_extents<typename Y::layout_type>(mesh, global);
       SHARDWISE_REQUIRE(local == x.impl()->local,
                         "shardwise::from_local: a part of shape " + to_string(x.shape()) + " does not fit: rank " +
                             std::to_string(mesh.grid().coordinate[0]) + " of a tensor of shape " +
@@ -169,7 +170,8 @@ auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, 
       y = detail::make_tensor<T, R, typename Y::layout_type>(global, mesh);
     }
     if (record && mesh.is_member()) {
-      auto node = std::make_shared<detail::FromLocalNode<Mesh>>(mesh, Y::placements, global);
+      auto node = std::make_shared<detail::FromLocalNode<Mesh, detail::is_interleaved(Y::placements)>>(
+          mesh, Y::placements, global);
       node->inputs.push_back(x.impl()->slot);
       detail::record(y, std::move(node));
       auto& list = x.impl()->remembered;
@@ -242,10 +244,11 @@ auto distribute_tensor(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh
       detail::PlacementList<Mesh::ndim> list{};
       return list;
     }();
+    constexpr bool interleaved = detail::is_interleaved(Y::placements);
     const int source = options.src_data_rank;
     if (mesh.is_member()) {
       if (source == no_source) {
-        detail::execute(mesh, whole, Y::placements, global, dtype_of<T>, x.data(), y.data());
+        detail::execute_placed<interleaved>(mesh, whole, Y::placements, global, dtype_of<T>, x.data(), y.data());
       } else {
         std::int64_t root = 0;
         for (std::size_t a = 0; a < Mesh::ndim; ++a) {
@@ -255,15 +258,13 @@ auto distribute_tensor(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh
                                 std::to_string(mesh.shape()[a]) + " ranks");
           root = root * mesh.shape()[a] + source;
         }
-        const detail::Move<Mesh::ndim> move(whole, Y::placements, mesh.shape(), mesh.grid().coordinate, global,
-                                            dtype_of<T>);
         if (mesh.size() == 1) {
-          detail::execute(mesh, whole, Y::placements, global, dtype_of<T>, x.data(), y.data());
+          detail::execute_placed<interleaved>(mesh, whole, Y::placements, global, dtype_of<T>, x.data(), y.data());
         } else {
           CallInfo call;
           call.collective = Collective::broadcast;
           for (const auto& p : Y::placements)
-            if (p.is_shard()) call.collective = Collective::scatter;
+            if (p.is_split()) call.collective = Collective::scatter;
           call.dtype = dtype_of<T>;
           call.root = static_cast<int>(root);
           call.shape = global;
@@ -271,11 +272,13 @@ auto distribute_tensor(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh
           const auto& group = mesh.group((1u << Mesh::ndim) - 1u);
           call.bytes = group.rank() == call.root ? 0 : static_cast<std::int64_t>(y.bytes());
           group.exchange(call, x.data(), y.data(), [&](const auto& peers) {
-            struct {
-              const std::byte* part;
-              const std::byte* operator[](int) const { return part; }
-            } const from_root{peers.in[root]};
-            move.pull(from_root, y.data());
+            const detail::OneInput from_root{peers.in[root]};
+            if constexpr (interleaved)
+              detail::Remap(detail::grid_view(mesh, whole), detail::grid_view(mesh, Y::placements), global, dtype_of<T>)
+                  .pull(from_root, y.data());
+            else
+              detail::Move<Mesh::ndim>(whole, Y::placements, mesh.shape(), mesh.grid().coordinate, global, dtype_of<T>)
+                  .pull(from_root, y.data());
           });
         }
       }

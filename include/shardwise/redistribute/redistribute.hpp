@@ -9,6 +9,7 @@
 
 #include <shardwise/comm/trace.hpp>
 #include <shardwise/redistribute/execute.hpp>
+#include <shardwise/redistribute/remap.hpp>
 #include <shardwise/tensor/tensor.hpp>
 
 namespace shardwise {
@@ -63,7 +64,7 @@ constexpr void check_placements() {
 template <std::size_t N>
 constexpr PlacementList<N> arrived(PlacementList<N> list, std::uint32_t pending) {
   for (std::size_t a = 0; a < N; ++a) {
-    if (list[a].is_shard()) continue;
+    if (list[a].is_split()) continue;
     list[a] = (pending >> a & 1u) != 0 ? partial_value() : replicate_value();
   }
   return list;
@@ -74,9 +75,9 @@ constexpr PlacementList<N> arrived(PlacementList<N> list, std::uint32_t pending)
 template <std::size_t N>
 constexpr PlacementList<N> needed(const PlacementList<N>& from, const PlacementList<N>& to, PlacementList<N> gradient) {
   for (std::size_t a = 0; a < N; ++a) {
-    if (from[a].is_shard())
+    if (from[a].is_split())
       gradient[a] = from[a];
-    else if (to[a].is_shard() || (from[a].is_partial() && !to[a].is_partial()))
+    else if (to[a].is_split() || (from[a].is_partial() && !to[a].is_partial()))
       gradient[a] = replicate_value();
   }
   return gradient;
@@ -91,7 +92,7 @@ constexpr std::uint32_t pending_axes(const PlacementList<N>& list) {
 }
 
 // The backward of a move is the transposed move, at the module that asked for it.
-template <class Mesh>
+template <class Mesh, bool Interleaved = false>
 struct RedistributeNode final : Node {
   using List = PlacementList<Mesh::ndim>;
   RedistributeNode(const Mesh& m, const List& source, const List& target, const Extents& shape)
@@ -108,7 +109,7 @@ struct RedistributeNode final : Node {
     }
     const std::string_view before = std::exchange(trace_state().module, module);
     Buffer grad(static_cast<std::size_t>(slot.count) * size_of(slot.dtype));
-    execute(mesh, have, want, global, slot.dtype, out.grad.data(), grad.data());
+    execute_placed<Interleaved>(mesh, have, want, global, slot.dtype, out.grad.data(), grad.data());
     trace_state().module = before;
     divide(slot.dtype, grad.data(), slot.count, divisor);
     accumulate(slot, std::move(grad), pending_axes(want));
@@ -128,17 +129,22 @@ constexpr bool has_gradient(const PlacementList<N>& list) {
   return true;
 }
 
+template <class A, class B>
+inline constexpr bool either_interleaved = is_interleaved(A::placements) || is_interleaved(B::placements);
+
 template <class Target, class X>
 Target redistribute_to(const X& x) {
+  constexpr bool interleaved = either_interleaved<X, Target>;
   using Mesh = typename X::Mesh;
   Target y = make_tensor<typename X::value_type, X::rank, typename Target::layout_type>(x.impl()->global, x.mesh());
-  execute(x.mesh(), X::placements, Target::placements, x.impl()->global, dtype_of<typename X::value_type>, x.data(),
-          y.data());
+  execute_placed<interleaved>(x.mesh(), X::placements, Target::placements, x.impl()->global,
+                              dtype_of<typename X::value_type>, x.data(), y.data());
   if (wants_grad(x)) {
     SHARDWISE_REQUIRE(
         has_gradient(X::placements),
         "shardwise::redistribute: a pending maximum, minimum or product has no gradient; detach(x) or use NoGrad");
-    auto node = std::make_shared<RedistributeNode<Mesh>>(x.mesh(), X::placements, Target::placements, x.impl()->global);
+    auto node = std::make_shared<RedistributeNode<Mesh, interleaved>>(x.mesh(), X::placements, Target::placements,
+                                                                      x.impl()->global);
     node->inputs.push_back(x.impl()->slot);
     record(y, std::move(node));
   }
@@ -244,7 +250,8 @@ void redistribute_into(const BasicTensor<T, R, Distributed<Mesh, From...>>& x,
   SHARDWISE_REQUIRE(x.mesh() == out.mesh(), "shardwise::redistribute_into: input and output lie on different meshes");
   SHARDWISE_REQUIRE(x.data() != out.data() || x.size() == 0 || (std::is_same_v<X, Out>),
                     "shardwise::redistribute_into: the output shares its elements with the input");
-  detail::execute(x.mesh(), X::placements, Out::placements, x.impl()->global, dtype_of<T>, x.data(), out.data());
+  detail::execute_placed<detail::either_interleaved<X, Out>>(x.mesh(), X::placements, Out::placements, x.impl()->global,
+                                                             dtype_of<T>, x.data(), out.data());
 }
 
 }  // namespace shardwise

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <shardwise/base/philox.hpp>
+#include <shardwise/placement/common_rows.hpp>
 #include <shardwise/placement/walk.hpp>
 #include <shardwise/tensor/factories.hpp>
 
@@ -26,7 +27,14 @@ inline RandomState& random_state() {
 template <class X, class Run>
 void for_each_run(const X& x, Run&& run) {
   const Extents& global = x.impl()->global;
-  if constexpr (X::distributed) {
+  if constexpr (is_interleaved(X::placements)) {
+    if (x.size() == 0) return;
+    const Holding held = holding_of(X::placements, x.mesh().shape(), x.mesh().grid().coordinate, global);
+    const Holding whole = holding_of(PlacementList<1>{}, Shape<1>{1}, Shape<1>{0}, global);
+    CommonRows(whole, held).for_each([&](const CommonRuns::Run* runs, int count, std::int64_t from, std::int64_t to) {
+      for (int r = 0; r < count; ++r) run(from + runs[r].a, to + runs[r].b, runs[r].size);
+    });
+  } else if constexpr (X::distributed) {
     const Box held = local_box(x.mesh(), X::placements, global);
     const Walk w = walk(held, whole_box(global), held);
     const std::int64_t length = w.extent[w.rank - 1];

@@ -15,6 +15,7 @@
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
 #include <shardwise/comm/trace.hpp>
+#include <shardwise/placement/index_set.hpp>
 #include <shardwise/tape/tape.hpp>
 #include <shardwise/tensor/layout.hpp>
 
@@ -124,6 +125,16 @@ Box local_box(const Mesh& mesh, const PlacementList<N>& placements, const Extent
   return box_of(placements, mesh.shape(), mesh.grid().coordinate, global);
 }
 
+// Sizes of this rank's part, also where it is no box.
+template <class Layout, class Mesh>
+Extents local_extents(const Mesh& mesh, const Extents& global) {
+  constexpr const auto& placements = layout_traits<Layout>::placements;
+  if constexpr (is_interleaved(layout_traits<Layout>::placements)) {
+    if (mesh.is_member()) return holding_of(placements, mesh.shape(), mesh.grid().coordinate, global).size;
+  }
+  return local_box(mesh, placements, global).size;
+}
+
 template <class Layout, std::size_t R>
 inline constexpr bool placements_fit = true;
 template <class M, Placement... P, std::size_t R>
@@ -185,10 +196,30 @@ class BasicTensor {
   Shape<R> local_shape() const { return impl_->local.template shape<R>(); }
   /// Where this rank's part begins in the global index space; the global size where it is empty.
   Shape<R> local_offset() const {
+    static_assert(
+        !detail::is_interleaved(placements),
+        "shardwise::local_offset: [B4] a block-cyclic or strided part lies at several places; ask for them one by one "
+        "with x.global_index(dimension, position)");
     if constexpr (distributed)
       return detail::local_box(mesh_, placements, impl_->global).offset.template shape<R>();
     else
       return Shape<R>{};
+  }
+  /// The index in the global tensor, along one dimension, of a position in this rank's part; any placements, block-cyclic ones
+  /// included (ScaLAPACK: `indxl2g`). Throws `ShapeError` for a position that the part does not have.
+  std::int64_t global_index(int dimension, std::int64_t position) const {
+    SHARDWISE_REQUIRE(dimension >= 0 && dimension < static_cast<int>(R) && position >= 0 &&
+                          position < impl_->local[dimension],
+                      "shardwise::global_index: no position " + std::to_string(position) + " in dimension " +
+                          std::to_string(dimension) + " of a part of shape " + to_string(local_shape()),
+                      ShapeError);
+    if constexpr (distributed)
+      return detail::holding_of(placements, mesh_.shape(), mesh_.grid().coordinate, impl_->global)
+          .dim[dimension]
+          .at(position)
+          .index;
+    else
+      return position;
   }
   /// Elements of this rank's part.
   std::int64_t size() const { return impl_->local.elements(); }
@@ -302,7 +333,7 @@ BasicTensor<T, R, Layout> make_tensor(const Extents& global, const MeshState& me
   auto impl = std::make_shared<TensorImpl>();
   impl->global = global;
   if constexpr (layout_traits<Layout>::distributed)
-    impl->local = local_box(mesh, layout_traits<Layout>::placements, global).size;
+    impl->local = local_extents<Layout>(mesh, global);
   else
     impl->local = global;
   impl->buffer = Buffer(static_cast<std::size_t>(impl->local.elements()) * sizeof(T));

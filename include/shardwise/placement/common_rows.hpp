@@ -1,0 +1,82 @@
+// What two ranks share of a tensor as rows of runs inside both local tensors: the walk of a box, for products of index sets.
+// Layer: placement.
+#pragma once
+
+#include <cstdint>
+
+#include <shardwise/placement/index_set.hpp>
+
+namespace shardwise::detail {
+
+// The shared elements of two local tensors as rows: for every index of the outer dimensions, the same list of runs.
+// Trailing dimensions that both hold alike are one contiguous unit with the dimension before them.
+class CommonRows {
+ public:
+  // Runs are listed in blocks: a dimension may have as many as it has indices.
+  static constexpr int block = 128;
+
+  CommonRows(const Holding& a, const Holding& b) : a_(a), b_(b), inner_(a.size.rank - 1), unit_(1), first_run_(1) {
+    for (; inner_ >= 0; --inner_) {
+      CommonRuns runs(a.dim[inner_], b.dim[inner_]);
+      CommonRuns::Run run{};
+      const bool any = runs.next(run);
+      const bool alike = any && run.size == a.size[inner_] && run.size == b.size[inner_];
+      first_run_ = run.size * unit_;
+      if (!alike) break;
+      unit_ = first_run_;
+    }
+    stride_a_[inner_ < 0 ? 0 : inner_] = stride_b_[inner_ < 0 ? 0 : inner_] = unit_;
+    for (int d = inner_ - 1; d >= 0; --d) {
+      stride_a_[d] = stride_a_[d + 1] * a.size[d + 1];
+      stride_b_[d] = stride_b_[d + 1] * b.size[d + 1];
+    }
+  }
+
+  // The length of the first run stands for all: whether they are worth a call each.
+  std::int64_t first_run() const { return first_run_; }
+
+  // Calls row(runs, count, offset in a, offset in b) for rows of the outer dimensions; runs and offsets are in elements.
+  template <class Row>
+  void for_each(Row&& row) const {
+    CommonRuns::Run list[block];
+    if (inner_ < 0) {
+      list[0] = {0, 0, unit_};
+      row(list, 1, std::int64_t{0}, std::int64_t{0});
+      return;
+    }
+    CommonRuns runs(a_.dim[inner_], b_.dim[inner_]);
+    while (true) {
+      int count = 0;
+      while (count < block && runs.next(list[count])) {
+        CommonRuns::Run& run = list[count++];
+        run = {run.a * unit_, run.b * unit_, run.size * unit_};
+      }
+      if (count == 0) return;
+      outer(0, 0, 0, list, count, row);
+    }
+  }
+
+ private:
+  template <class Row>
+  void outer(int d, std::int64_t at_a, std::int64_t at_b, const CommonRuns::Run* list, int count, Row& row) const {
+    if (d == inner_) {
+      row(list, count, at_a, at_b);
+      return;
+    }
+    CommonRuns runs(a_.dim[d], b_.dim[d]);
+    CommonRuns::Run run{};
+    while (runs.next(run))
+      for (std::int64_t i = 0; i < run.size; ++i)
+        outer(d + 1, at_a + (run.a + i) * stride_a_[d], at_b + (run.b + i) * stride_b_[d], list, count, row);
+  }
+
+  const Holding& a_;
+  const Holding& b_;
+  int inner_;
+  std::int64_t unit_;
+  std::int64_t first_run_;
+  std::int64_t stride_a_[max_rank];
+  std::int64_t stride_b_[max_rank];
+};
+
+}  // namespace shardwise::detail
