@@ -88,7 +88,8 @@ struct UnrolledSum {
     }
   }
 
-  static void block(T* acc, const void* const* terms, int count, std::int64_t at) {
+  static void block(void* to, const void* const* terms, int count, std::int64_t at) {
+    auto* acc = static_cast<T*>(to);
     int done = 1;
     switch (count) {
       case 1: pass<true, 1>(acc, terms, at); break;
@@ -105,45 +106,86 @@ struct UnrolledSum {
   }
 };
 
-// `terms` point to elements of T. 16-bit types and bytes are widened block by block.
+// What the one loop over blocks needs to know of an element type.
+struct ReduceKernels {
+  std::size_t element;  // bytes
+  bool widened;         // kept in another type than it is stored in
+  void (*load)(void* acc, const void* from, std::int64_t n);
+  void (*store)(void* to, const void* acc, std::int64_t n);
+  void (*combine)(void* acc, const void* term, ReduceOp op);  // a whole block
+  void (*divide)(void* acc, int count);                       // a whole block
+  void (*sum)(void* acc, const void* const* terms, int count, std::int64_t at);  // a whole block, or null
+};
+
 template <class T>
-void reduce_erased(void* out, const void* const* terms, int count, std::int64_t n, ReduceOp op, bool stream) {
+struct ReduceKernelsOf {
   using A = ReduceArithmetic<T>;
   using Value = typename A::Value;
-  constexpr bool widened = !std::is_same_v<T, Value>;
-  Value acc[reduce_block] = {};
-  Value copy[reduce_block] = {};
+  static void load(void* acc, const void* from, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) static_cast<Value*>(acc)[i] = A::load(static_cast<const T*>(from)[i]);
+  }
+  static void store(void* to, const void* acc, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) static_cast<T*>(to)[i] = A::store(static_cast<const Value*>(acc)[i]);
+  }
+};
+
+template <class Value>
+void combine_erased(void* acc, const void* term, ReduceOp op) {
+  combine_block(static_cast<Value*>(acc), static_cast<const Value*>(term), op);
+}
+template <class Value>
+void divide_erased(void* acc, int count) {
+  auto* value = static_cast<Value*>(acc);
+  for (std::int64_t i = 0; i < reduce_block; ++i) value[i] = ReduceArithmetic<Value>::divide(value[i], count);
+}
+
+template <class T>
+inline constexpr ReduceKernels reduce_kernels = [] {
+  using Value = typename ReduceArithmetic<T>::Value;
+  ReduceKernels k{sizeof(T), !std::is_same_v<T, Value>, nullptr, nullptr, &combine_erased<Value>, &divide_erased<Value>,
+                  nullptr};
+  if constexpr (!std::is_same_v<T, Value>) {
+    k.load = &ReduceKernelsOf<T>::load;
+    k.store = &ReduceKernelsOf<T>::store;
+  }
+  if constexpr (std::is_floating_point_v<T>) k.sum = &UnrolledSum<T>::block;
+  return k;
+}();
+
+// 16-bit types and bytes are widened block by block.
+inline void reduce_blocks(const ReduceKernels& kernels, void* out, const void* const* terms, int count, std::int64_t n,
+                          ReduceOp op, bool stream) {
+  constexpr std::size_t widest = 16;
+  alignas(64) std::byte acc[reduce_block * widest] = {};
+  alignas(64) std::byte copy[reduce_block * widest] = {};
+  const bool sums = kernels.sum != nullptr && (op == ReduceOp::sum || op == ReduceOp::avg);
   for (std::int64_t at = 0; at < n; at += reduce_block) {
     const std::int64_t m = n - at < reduce_block ? n - at : reduce_block;
-    const auto load = [&](Value* to, int term) {
-      const T* from = static_cast<const T*>(terms[term]) + at;
-      for (std::int64_t i = 0; i < m; ++i) to[i] = A::load(from[i]);
+    const std::size_t offset = static_cast<std::size_t>(at) * kernels.element;
+    const std::size_t bytes = static_cast<std::size_t>(m) * kernels.element;
+    const auto load = [&](void* to, int t) {
+      const auto* from = static_cast<const std::byte*>(terms[t]) + offset;
+      kernels.widened ? kernels.load(to, from, m) : static_cast<void>(std::memcpy(to, from, bytes));
     };
-    bool done = false;
-    if constexpr (std::is_floating_point_v<T>)
-      if ((op == ReduceOp::sum || op == ReduceOp::avg) && m == reduce_block) {
-        UnrolledSum<T>::block(acc, terms, count, at);
-        done = true;
-      }
-    if (!done) {
+    if (sums && m == reduce_block) {
+      kernels.sum(acc, terms, count, at);
+    } else {
       load(acc, 0);
       for (int t = 1; t < count; ++t) {
-        const Value* term = copy;
-        if constexpr (!widened)
-          if (m == reduce_block) term = static_cast<const Value*>(terms[t]) + at;
-        if (term == copy) load(copy, t);
-        combine_block(acc, term, op);
+        const void* term = static_cast<const std::byte*>(terms[t]) + offset;
+        if (kernels.widened || m < reduce_block) {
+          load(copy, t);
+          term = copy;
+        }
+        kernels.combine(acc, term, op);
       }
     }
-    if (op == ReduceOp::avg)
-      for (std::int64_t i = 0; i < reduce_block; ++i) acc[i] = A::divide(acc[i], count);
-    T* to = static_cast<T*>(out) + at;
-    if constexpr (widened) {
-      for (std::int64_t i = 0; i < m; ++i) to[i] = A::store(acc[i]);
-    } else {
-      const auto bytes = static_cast<std::size_t>(m) * sizeof(T);
-      stream ? stream_copy(to, acc, bytes) : static_cast<void>(std::memcpy(static_cast<void*>(to), acc, bytes));
-    }
+    if (op == ReduceOp::avg) kernels.divide(acc, count);
+    auto* to = static_cast<std::byte*>(out) + offset;
+    if (kernels.widened)
+      kernels.store(to, acc, m);
+    else
+      stream ? stream_copy(to, acc, bytes) : static_cast<void>(std::memcpy(to, acc, bytes));
   }
   if (stream) stream_fence();
 }
@@ -152,11 +194,9 @@ void reduce_erased(void* out, const void* const* terms, int count, std::int64_t 
 inline constexpr int max_ranks_reduced = 1024;
 
 // The same for code that knows the element type at run time only. A template, so that who never reduces compiles none of it.
-using ReduceFunction = void (*)(void* out, const void* const* terms, int count, std::int64_t n, ReduceOp op,
-                                bool stream);
 template <class Type>
-ReduceFunction reduce_function(Type dtype) {
-  return visit_dtype(dtype, []<class T>(T) -> ReduceFunction { return &reduce_erased<T>; });
+const ReduceKernels& reduce_kernels_of(Type dtype) {
+  return visit_dtype(dtype, []<class T>(T) -> const ReduceKernels& { return reduce_kernels<T>; });
 }
 
 // std::complex has the bytes of ComplexPair and the arithmetic that reductions need is the pair's.
@@ -184,8 +224,8 @@ void reduce_terms(T* out, const T* const* terms, int count, std::int64_t n, Redu
   if (!reducible<T>(op)) detail::fail("shardwise::reduce_terms: complex numbers have no maximum and no minimum");
   const void* erased[detail::max_ranks_reduced];
   for (int t = 0; t < count; ++t) erased[t] = terms[t];
-  detail::reduce_erased<typename detail::Reduced<T>::type>(
-      out, erased, count, n, op, static_cast<std::size_t>(n) * sizeof(T) >= detail::streamed_bytes);
+  detail::reduce_blocks(detail::reduce_kernels<typename detail::Reduced<T>::type>, out, erased, count, n, op,
+                        static_cast<std::size_t>(n) * sizeof(T) >= detail::streamed_bytes);
 }
 
 }  // namespace shardwise

@@ -185,6 +185,22 @@ constexpr std::size_t first_unmatched(const PlanFacts<plan.size>& facts) {
   return plan.size;
 }
 
+// Whether a module holds a list whose length is known at run time only.
+template <class Member>
+inline constexpr bool leads_to_list = false;
+template <class... M>
+constexpr bool any_leads_to_list(MemberTypes<M...>) {
+  return (leads_to_list<M> || ...);
+}
+template <class M>
+inline constexpr bool contains_list = any_leads_to_list(member_types<M>());
+template <class S, Name name, template <class> class M>
+inline constexpr bool leads_to_list<Child<S, name, M>> = contains_list<M<S>>;
+template <class S, Name name, template <class> class M>
+inline constexpr bool leads_to_list<ChildList<S, name, M>> = true;
+template <class S, Name name, template <class> class M, std::size_t K>
+inline constexpr bool leads_to_list<ChildArray<S, name, M, K>> = contains_list<M<S>>;
+
 // The first rule whose right-hand side is no style.
 template <class... Styles>
 constexpr std::size_t first_without_style(const Plan<Rule<Styles>...>&) {

@@ -163,19 +163,25 @@ struct parallel_type {
 };
 
 // One warning that lists every rule that no module of this model matches.
+[[gnu::cold]] inline void warn_of_rules(const Name* rules, const bool* matched, std::size_t count) {
+  std::string unmatched;
+  for (std::size_t i = 0; i < count; ++i)
+    if (!matched[i]) unmatched = text(unmatched, unmatched.empty() ? "\"" : ", \"", rules[i].view(), "\"");
+  warn(std::string(text("parallelize_module: these rules of the plan match no module and do nothing: ", unmatched)));
+}
+
+// Only at run time is it known whether a list is empty; what else the rules match, the types say.
 template <auto plan, class M>
 void warn_of_unmatched_rules(const M& module) {
   constexpr auto rules = patterns(plan);
-  std::vector<bool> matched(plan.size, false);
+  bool matched[plan.size] = {};
+  bool all = true;
   for_each_module(module, [&](std::string_view path, const auto&) {
     for (std::size_t i = 0; i < plan.size; ++i)
       if (rules[i].empty() ? path.empty() : (!path.empty() && match_path(rules[i].view(), path))) matched[i] = true;
   });
-  std::string unmatched;
-  for (std::size_t i = 0; i < plan.size; ++i)
-    if (!matched[i]) unmatched += (unmatched.empty() ? "\"" : ", \"") + std::string(rules[i].view()) + "\"";
-  if (!unmatched.empty())
-    warn("parallelize_module: these rules of the plan match no module and do nothing: " + unmatched);
+  for (const bool m : matched) all = all && m;
+  if (!all) warn_of_rules(rules.data(), matched, plan.size);
 }
 
 }  // namespace detail
@@ -255,8 +261,10 @@ auto parallelize(M& module, const Mesh& mesh, const ParallelizeOptions& options,
                              " is not on an axis of ", mesh.size(), " ranks"));
       if constexpr (plan.size == 0)
         warn("parallelize_module: the plan is empty; the module comes back as it was");
-      else
+      else if constexpr (contains_list<M>)
         warn_of_unmatched_rules<plan>(module);
+      else if constexpr (unmatched < plan.size)
+        warn_of_rules(patterns(plan).data(), facts.matched.data(), plan.size);
       using Type = parallel_type<M, plan, Mesh>;
       Parallelizer<Mesh> parallelizer(mesh, options.src_data_rank, release);
       auto aggregate = parallelized<typename Type::Aggregate>(module, parallelizer);

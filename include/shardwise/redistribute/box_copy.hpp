@@ -80,7 +80,7 @@ void reduce_box(Type dtype, const Box& piece, const Box& held, const std::byte* 
                 const Box& wanted, std::byte* const* outputs, int output_count, ReduceOp op) {
   const Walk w = walk(piece, held, wanted);
   if (w.empty) return;
-  const ReduceFunction reduce = reduce_function(dtype);
+  const ReduceKernels& kernels = reduce_kernels_of(dtype);
   const auto size = static_cast<std::int64_t>(size_of(dtype));
   const void* rows[max_ranks_reduced];
   const std::int64_t n = w.extent[w.rank - 1];
@@ -98,7 +98,7 @@ void reduce_box(Type dtype, const Box& piece, const Box& held, const std::byte* 
       const auto bytes = static_cast<std::size_t>(m * size);
       for (int t = 0; t < count; ++t) rows[t] = terms[t] + a + i * size;
       std::byte* sum = aside ? memory : outputs[0] + b + i * size;
-      reduce(sum, rows, count, m, op, stream && !aside);
+      reduce_blocks(kernels, sum, rows, count, m, op, stream && !aside);
       for (int o = 0; aside && o < output_count; ++o) {
         std::byte* to = outputs[o] + b + i * size;
         stream ? stream_copy(to, sum, bytes) : static_cast<void>(std::memcpy(to, sum, bytes));

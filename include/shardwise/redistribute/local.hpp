@@ -157,10 +157,9 @@ auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, 
     if (options.global_shape && mesh.is_member()) {
       const detail::Extents local = detail::local_extents<typename Y::layout_type>(mesh, global);
       SHARDWISE_REQUIRE(local == x.impl()->local,
-                        "shardwise::from_local: a part of shape " + to_string(x.shape()) + " does not fit: rank " +
-                            std::to_string(mesh.grid().coordinate[0]) + " of a tensor of shape " +
-                            detail::to_string(global) + " placed " + detail::to_string(Y::placements) + " holds " +
-                            detail::to_string(local),
+                        detail::text("shardwise::from_local: a part of shape ", x.shape(), " does not fit: rank ",
+                                     mesh.grid().coordinate[0], " of a tensor of shape ", global, " placed ",
+                                     detail::to_string(Y::placements), " holds ", local),
                         ShapeError);
     }
     Y y;
@@ -253,9 +252,9 @@ auto distribute_tensor(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh
         std::int64_t root = 0;
         for (std::size_t a = 0; a < Mesh::ndim; ++a) {
           SHARDWISE_REQUIRE(source >= 0 && source < mesh.shape()[a],
-                            "shardwise::distribute_tensor: src_data_rank " + std::to_string(source) +
-                                " is not on the axis \"" + std::string(Mesh::names[a].view()) + "\" of " +
-                                std::to_string(mesh.shape()[a]) + " ranks");
+                            detail::text("shardwise::distribute_tensor: src_data_rank ", source,
+                                         " is not on the axis \"", Mesh::names[a].view(), "\" of ", mesh.shape()[a],
+                                         " ranks"));
           root = root * mesh.shape()[a] + source;
         }
         if (mesh.size() == 1) {

@@ -57,7 +57,7 @@ inline void copy_common(const Holding& held, const void* from, const Holding& wa
 template <class Type>
 void reduce_common(Type dtype, const Holding& held, const std::byte* const* terms, int count, const Holding& wanted,
                    std::byte* out, ReduceOp op) {
-  const ReduceFunction reduce = reduce_function(dtype);
+  const ReduceKernels& kernels = reduce_kernels_of(dtype);
   const auto size = static_cast<std::int64_t>(size_of(dtype));
   const void* parts[max_ranks_reduced];
   const CommonRows rows(held, wanted);
@@ -65,7 +65,7 @@ void reduce_common(Type dtype, const Holding& held, const std::byte* const* term
     rows.for_each([&](const CommonRuns::Run* runs, int n, std::int64_t a, std::int64_t b) {
       for (int r = 0; r < n; ++r) {
         for (int t = 0; t < count; ++t) parts[t] = terms[t] + (a + runs[r].a) * size;
-        reduce(out + (b + runs[r].b) * size, parts, count, runs[r].size, op, false);
+        reduce_blocks(kernels, out + (b + runs[r].b) * size, parts, count, runs[r].size, op, false);
       }
     });
     return;
@@ -99,7 +99,7 @@ void reduce_common(Type dtype, const Holding& held, const std::byte* const* term
           std::memcpy(memory + (t * room + at) * size, terms[t] + (a + from) * size, bytes);
           elements = at + static_cast<std::int64_t>(bytes) / size;
         });
-      reduce(sum, parts, count, elements, op, false);
+      reduce_blocks(kernels, sum, parts, count, elements, op, false);
       for_each_part([&](std::int64_t, std::int64_t to, std::int64_t at, std::size_t bytes) {
         std::memcpy(out + (b + to) * size, sum + at * size, bytes);
       });

@@ -172,8 +172,7 @@ class BasicTensor {
       : impl_(std::make_shared<detail::TensorImpl>()) {
     impl_->global = impl_->local = detail::Extents(shape);
     for (const std::int64_t n : shape)
-      SHARDWISE_REQUIRE(n >= 0, "shardwise::Tensor: a size of " + std::to_string(n) + " in " + to_string(shape),
-                        ShapeError);
+      SHARDWISE_REQUIRE(n >= 0, detail::text("shardwise::Tensor: a size of ", n, " in ", shape), ShapeError);
     impl_->buffer = detail::Buffer(bytes());
     std::memset(impl_->buffer.data(), 0, bytes());
   }
@@ -237,7 +236,7 @@ class BasicTensor {
       for (const auto& p : placements)
         SHARDWISE_REQUIRE(p.is_replicate(),
                           "shardwise::item: the value is not whole on this rank; redistribute<Replicate> it first");
-    SHARDWISE_REQUIRE(size() == 1, "shardwise::item: a tensor of shape " + to_string(shape()) + " has not one element",
+    SHARDWISE_REQUIRE(size() == 1, detail::text("shardwise::item: a tensor of shape ", shape(), " has not one element"),
                       ShapeError);
     return data()[0];
   }
@@ -391,8 +390,8 @@ template <class T, std::size_t R, class L>
 void backward(const BasicTensor<T, R, L>& loss) {
   std::int64_t n = loss.impl()->global.elements();
   SHARDWISE_REQUIRE(n == 1,
-                    "shardwise::backward: a tensor of shape " + to_string(loss.shape()) +
-                        " has not one element; give the gradient: backward(y, grad)",
+                    detail::text("shardwise::backward: a tensor of shape ", loss.shape(),
+                                 " has not one element; give the gradient: backward(y, grad)"),
                     ShapeError);
   auto seed = detail::make_tensor<T, R, GradientLayout<L>>(loss.impl()->global, loss.mesh_state());
   T one = static_cast<T>(1);
@@ -402,7 +401,7 @@ void backward(const BasicTensor<T, R, L>& loss) {
       if (p.is_partial() && p.op == ReduceOp::avg)
         one = static_cast<T>(one / static_cast<T>(static_cast<float>(loss.mesh_state().shape()[a])));
       SHARDWISE_REQUIRE(!p.is_partial() || p.op == ReduceOp::sum || p.op == ReduceOp::avg,
-                        "shardwise::backward: a pending " + std::string(to_string(p.op)) + " has no gradient");
+                        detail::text("shardwise::backward: a pending ", to_string(p.op), " has no gradient"));
     }
   for (std::int64_t i = 0; i < seed.size(); ++i) seed.data()[i] = one;
   backward(loss, seed);
@@ -416,10 +415,10 @@ void backward(const BasicTensor<T, R, L>& y, const BasicTensor<T, R, GradientLay
                     "shardwise::backward: nothing was recorded; no input of this value requires a gradient");
   SHARDWISE_REQUIRE(slot->leaf || slot->producer != nullptr,
                     "shardwise::backward: the tape behind this value has been run; each is run once");
-  SHARDWISE_REQUIRE(grad.shape() == y.shape(),
-                    "shardwise::backward: a gradient of shape " + to_string(grad.shape()) + " for a value of shape " +
-                        to_string(y.shape()),
-                    ShapeError);
+  SHARDWISE_REQUIRE(
+      grad.shape() == y.shape(),
+      detail::text("shardwise::backward: a gradient of shape ", grad.shape(), " for a value of shape ", y.shape()),
+      ShapeError);
   detail::accumulate(*slot, grad.impl()->buffer, 0);
   detail::TraceState& trace = detail::trace_state();
   struct Restore {

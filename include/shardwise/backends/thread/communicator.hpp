@@ -64,8 +64,8 @@ class ThreadCommunicator {
   /// How long a call waits for the other ranks.
   std::chrono::milliseconds deadline() const { return me_.deadline; }
   ThreadCommunicator with_deadline(std::chrono::milliseconds deadline) const {
-    SHARDWISE_REQUIRE(deadline.count() > 0, "shardwise::with_deadline: a deadline is positive, not " +
-                                                std::to_string(deadline.count()) + " ms");
+    SHARDWISE_REQUIRE(deadline.count() > 0,
+                      detail::text("shardwise::with_deadline: a deadline is positive, not ", deadline.count(), " ms"));
     ThreadCommunicator c = *this;
     // A year stands for more: the sum with the clock must not overflow.
     c.me_.deadline = std::min(deadline, std::chrono::milliseconds(std::chrono::hours(365 * 24)));
@@ -77,8 +77,7 @@ class ThreadCommunicator {
   /// Meets all ranks, then runs `body(Peers)` on each while all `in` may be read and all `out` written, and returns
   /// when all have finished. `body` must not throw.
   /// Ranks: all. Throws: MismatchError, PeerFailedError, TimeoutError, on all ranks, before any body.
-  template <class Body>
-  void exchange(const CallInfo& call, const void* in, void* out, Body&& body) const {
+  void exchange(const CallInfo& call, const void* in, void* out, PeersFunction body) const {
     const std::uint32_t generation = group_->generation();
     group_->meet(me_, generation, call, in, out);
     const Leave leave{*group_};  // also when a trace listener throws: the others are reading
@@ -88,11 +87,10 @@ class ThreadCommunicator {
 
   /// The same for inputs of at most staged_limit bytes on every rank: they are copied first, so that one
   /// synchronisation does. `in` is free on return; `Peers::out` holds null pointers.
-  template <class Body>
-  void exchange_staged(const CallInfo& call, const void* in, std::size_t in_bytes, Body&& body) const {
-    SHARDWISE_REQUIRE(in_bytes <= staged_limit, "shardwise::exchange_staged: " + std::to_string(in_bytes) +
-                                                    " bytes are more than the " + std::to_string(staged_limit) +
-                                                    " of a staged exchange");
+  void exchange_staged(const CallInfo& call, const void* in, std::size_t in_bytes, PeersFunction body) const {
+    SHARDWISE_REQUIRE(in_bytes <= staged_limit,
+                      detail::text("shardwise::exchange_staged: ", in_bytes, " bytes are more than the ", staged_limit,
+                                   " of a staged exchange"));
     const std::uint32_t generation = group_->generation();
     if (in_bytes > 0) std::memcpy(group_->staging(me_.rank, generation), in, in_bytes);
     group_->meet(me_, generation, call, nullptr, nullptr);
@@ -229,9 +227,9 @@ class ThreadCommunicator {
       }
     });
     if (from >= 0) {
-      std::string text = "shardwise: ranks disagree in " + detail::operation_text(call, me_.axis) + ": " +
-                         group_->rank_text(from) + " sends " + std::to_string(sent) + " elements to " +
-                         group_->rank_text(to) + ", which expects " + std::to_string(expected);
+      const std::string text = detail::text("shardwise: ranks disagree in ", detail::operation_text(call, me_.axis),
+                                            ": ", group_->rank_text(from), " sends ", sent, " elements to ",
+                                            group_->rank_text(to), ", which expects ", expected);
       group_->world().fail({detail::FailureKind::mismatch, text, group_->world_rank(rank())});
       throw MismatchError(text);
     }
@@ -316,13 +314,13 @@ class ThreadCommunicator {
       for (int r = 0; r < peers.size; ++r) std::memcpy(&choices[index(r)], peers.in[r], sizeof(Choice));
     });
 
-    std::vector<int> members;
-    for (int r = 0; r < size(); ++r)
-      if (color >= 0 && choices[index(r)].color == color) members.push_back(r);
-    std::sort(members.begin(), members.end(), [&](int a, int b) {
-      const int key_a = choices[index(a)].key, key_b = choices[index(b)].key;
-      return key_a != key_b ? key_a < key_b : a < b;
-    });
+    std::vector<int> members;  // by key, then by rank
+    for (int r = 0; r < size(); ++r) {
+      if (color < 0 || choices[index(r)].color != color) continue;
+      auto at = members.end();
+      while (at != members.begin() && choices[index(at[-1])].key > choices[index(r)].key) --at;
+      members.insert(at, r);
+    }
     // The first member makes the group, the others copy its handle.
     std::shared_ptr<detail::ThreadGroup> made, shared;
     if (!members.empty() && members[0] == rank()) {
@@ -346,7 +344,7 @@ class ThreadCommunicator {
   /// PeerFailedError with the reason.
   void abort(std::string reason) const {
     const int self = group_->world_rank(rank());
-    group_->world().fail({detail::FailureKind::peer, "rank " + std::to_string(self) + " aborted: " + reason, self});
+    group_->world().fail({detail::FailureKind::peer, detail::text("rank ", self, " aborted: ", reason), self});
   }
 
  private:
@@ -441,8 +439,8 @@ class ThreadCommunicator {
     if (n == 0) return;
     const void* terms[detail::max_ranks_reduced];
     for (int r = 0; r < peers.size; ++r) terms[r] = peers.in[r] + at * static_cast<std::int64_t>(sizeof(T));
-    detail::reduce_erased<typename detail::Reduced<T>::type>(
-        out, terms, peers.size, n, op, static_cast<std::size_t>(n) * sizeof(T) >= detail::streamed_bytes);
+    detail::reduce_blocks(detail::reduce_kernels<typename detail::Reduced<T>::type>, out, terms, peers.size, n, op,
+                          static_cast<std::size_t>(n) * sizeof(T) >= detail::streamed_bytes);
   }
 
   std::shared_ptr<detail::ThreadGroup> group_;

@@ -34,9 +34,8 @@ inline std::string call_text(const CallInfo& call) {
 }
 
 inline std::string operation_text(const CallInfo& call, const Name& axis) {
-  std::string text = call_text(call);
-  if (!axis.empty()) text += " on axis '" + std::string(axis.view()) + "'";
-  return text;
+  const std::string name = call_text(call);
+  return axis.empty() ? name : text(name, " on axis '", axis.view(), "'");
 }
 
 // A message under way: on the stack of its sender, which stays until the receiver has it or it is withdrawn.
@@ -232,29 +231,28 @@ class ThreadGroup : public ThreadGate {
 
   // "rank 2", or "rank 2 (world rank 5)".
   std::string rank_text(int rank) const {
-    std::string text = "rank " + std::to_string(rank);
-    if (world_rank(rank) != rank || size != world_->size())
-      text += " (world rank " + std::to_string(world_rank(rank)) + ")";
-    return text;
+    if (world_rank(rank) == rank && size == world_->size()) return text("rank ", rank);
+    return text("rank ", rank, " (world rank ", world_rank(rank), ")");
   }
 
-  Failure left_early(const ThreadCaller& me, int rank) const {
-    return {FailureKind::peer, "rank " + std::to_string(world_rank(rank)) + " left early: its function has returned",
+  [[gnu::cold]] Failure left_early(const ThreadCaller& me, int rank) const {
+    return {FailureKind::peer, text("rank ", world_rank(rank), " left early: its function has returned"),
             world_rank(me.rank)};
   }
-  Failure timed_out(const ThreadCaller& me, const CallInfo& call, const std::string& missing) const {
+  [[gnu::cold]] Failure timed_out(const ThreadCaller& me, const CallInfo& call, const std::string& missing) const {
     return {FailureKind::timeout,
-            "shardwise::" + operation_text(call, me.axis) + ": deadline of " + std::to_string(me.deadline.count()) +
-                " ms passed on " + rank_text(me.rank) + "; missing: " + missing,
+            text("shardwise::", operation_text(call, me.axis), ": deadline of ", me.deadline.count(), " ms passed on ",
+                 rank_text(me.rank), "; missing: ", missing),
             world_rank(me.rank)};
   }
-  Failure mismatch(const ThreadCaller& me, int a, const CallInfo& call_a, int b, const CallInfo& call_b) const {
+  [[gnu::cold]] Failure mismatch(const ThreadCaller& me, int a, const CallInfo& call_a, int b,
+                                 const CallInfo& call_b) const {
     const std::string text_a = call_text(call_a), text_b = call_text(call_b);
-    std::string text = "shardwise: ranks call different operations";
-    if (!me.axis.empty()) text += " on axis '" + std::string(me.axis.view()) + "'";
-    text += ": " + rank_text(a) + " calls " + text_a + ", " + rank_text(b) + " calls " + text_b;
-    if (text_a == text_b) text += ", with other counts or placements";
-    return {FailureKind::mismatch, std::move(text), world_rank(me.rank)};
+    return {FailureKind::mismatch,
+            text("shardwise: ranks call different operations", me.axis.empty() ? "" : " on axis '", me.axis.view(),
+                 me.axis.empty() ? ": " : "': ", rank_text(a), " calls ", text_a, ", ", rank_text(b), " calls ", text_b,
+                 text_a == text_b ? ", with other counts or placements" : ""),
+            world_rank(me.rank)};
   }
 
  private:
@@ -299,11 +297,11 @@ class ThreadGroup : public ThreadGate {
   }
 
   template <class Came>
-  std::string missing_ranks(Came has_come) const {
-    std::string text;
+  std::string missing_ranks(Came came) const {
+    std::string missing;
     for (int r = 0; r < size; ++r)
-      if (!has_come(r)) text += (text.empty() ? "" : ", ") + rank_text(r);
-    return text;
+      if (!came(r)) missing = text(missing, missing.empty() ? "" : ", ", rank_text(r));
+    return missing;
   }
 
   // Every rank looks at all calls, so all come to the same verdict.
