@@ -41,7 +41,7 @@ struct OtherLayer {};  ///< parameters that only a style for any layer can place
 /// The first gives a tuple of the inputs; `self` is the style as the plan has it, so that its fields decide at compile time.
 template <class S>
 concept ParallelStyle = requires {
-  { S::shards_parameters } -> std::convertible_to<bool>;
+  { S::shards_parameters } -> std::same_as<const bool&>;
 } && std::is_trivially_copyable_v<S>;
 
 /// The value of a placement type, for `ParallelStyle::parameter`.
