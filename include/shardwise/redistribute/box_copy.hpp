@@ -18,11 +18,10 @@ inline bool is_streamed(const Box& output, std::size_t element) {
   return static_cast<std::size_t>(output.size.elements()) * element >= streamed_bytes;
 }
 
-// The next row begins on a page that no hardware prefetcher follows to: its first lines are asked for ahead. Repeated
-// runs showed no gain that stands out of their spread (bench/README.md, dead ends).
-inline void prefetch_row(const void* row, std::size_t bytes) {
-  const auto* line = static_cast<const char*>(row);
-  for (std::size_t at = 0; at < bytes && at < 512; at += 64) __builtin_prefetch(line + at);
+// From a row of `a` to the next; 0 where there is none, or where it follows anyway.
+inline std::int64_t row_ahead(const Walk& w) {
+  if (w.rank == 1 || w.stride_a[w.rank - 2] == w.extent[w.rank - 1]) return 0;
+  return w.stride_a[w.rank - 2];
 }
 
 template <std::size_t Bytes>
@@ -59,18 +58,31 @@ inline void copy_box(const Box& piece, const Box& held, const void* from, const 
   }
   const auto size = static_cast<std::int64_t>(element);
   const auto row_bytes = static_cast<std::size_t>(n * size);
-  if (w.rank > 1 && row_bytes >= streamed_row_bytes &&
-      is_streamed(wanted, element)) {  // memcpy of a short row never streams
-    const std::int64_t ahead = w.stride_a[w.rank - 2];
+  if (row_bytes >= streamed_row_bytes && is_streamed(wanted, element)) {
+    const std::int64_t ahead = row_ahead(w) * size;
     for_each_row(w, [&](std::int64_t a, std::int64_t b) {
-      prefetch_row(source + (a + ahead) * size, row_bytes);
-      stream_copy(target + b * size, source + a * size, row_bytes);
+      stream_copy(target + b * size, source + a * size, row_bytes, ahead);
     });
     stream_fence();
     return;
   }
   for_each_row(w,
                [&](std::int64_t a, std::int64_t b) { std::memcpy(target + b * size, source + a * size, row_bytes); });
+}
+
+// A large sum of real numbers, in one pass.
+template <class T>
+void stream_sum_box(const Walk& w, const std::byte* const* terms, int count, std::byte* const* outputs,
+                    int output_count) {
+  const T* from[max_ranks_reduced];
+  T* to[max_ranks_reduced];
+  const std::int64_t ahead = row_ahead(w) * static_cast<std::int64_t>(sizeof(T));
+  for_each_row(w, [&](std::int64_t a, std::int64_t b) {
+    for (int t = 0; t < count; ++t) from[t] = reinterpret_cast<const T*>(terms[t]) + a;
+    for (int o = 0; o < output_count; ++o) to[o] = reinterpret_cast<T*>(outputs[o]) + b;
+    stream_sum(to, output_count, from, count, w.extent[w.rank - 1], ahead);
+  });
+  stream_fence();
 }
 
 // Reduces `piece` of `count` local tensors, which hold the same box, in their order, and stores it in each of
@@ -80,19 +92,21 @@ void reduce_box(Type dtype, const Box& piece, const Box& held, const std::byte* 
                 const Box& wanted, std::byte* const* outputs, int output_count, ReduceOp op) {
   const Walk w = walk(piece, held, wanted);
   if (w.empty) return;
-  const ReduceKernels& kernels = reduce_kernels_of(dtype);
   const auto size = static_cast<std::int64_t>(size_of(dtype));
-  const void* rows[max_ranks_reduced];
   const std::int64_t n = w.extent[w.rank - 1];
   const bool stream = static_cast<std::size_t>(n * size) >= streamed_row_bytes && is_streamed(wanted, size_of(dtype));
+  if (stream && op == ReduceOp::sum) {
+    if (dtype == DType::float32) return stream_sum_box<float>(w, terms, count, outputs, output_count);
+    if (dtype == DType::float64) return stream_sum_box<double>(w, terms, count, outputs, output_count);
+  }
+  const ReduceKernels& kernels = reduce_kernels_of(dtype);
+  const void* rows[max_ranks_reduced];
   const bool aside = output_count > 1;  // the sum is kept in the first-level cache until all outputs have it
   const std::int64_t block = 8192 / size;
   alignas(64) std::byte memory[8192];
-  const std::int64_t ahead = stream && w.rank > 1 ? w.stride_a[w.rank - 2] * size : 0;
   for_each_row(w, [&](std::int64_t a, std::int64_t b) {
     a *= size;
     b *= size;
-    for (int t = 0; ahead > 0 && t < count; ++t) prefetch_row(terms[t] + a + ahead, static_cast<std::size_t>(n * size));
     for (std::int64_t i = 0; i < n; i += block) {
       const std::int64_t m = n - i < block ? n - i : block;
       const auto bytes = static_cast<std::size_t>(m * size);
