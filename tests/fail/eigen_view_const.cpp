@@ -1,5 +1,5 @@
 // A tensor that could be written on a map of elements that cannot.
-// expect-error: shardwise::view: \[E3\] a tensor can be written, and the matrix is const; copy it
+// expect-error: shardwise::view: \[E3\] a tensor can be written, and the matrix is const or a temporary; copy it
 // needs: eigen
 #include <shardwise/core.hpp>
 #include <shardwise/ops/eigen.hpp>

@@ -57,9 +57,12 @@ auto view_of(M& matrix) {
                 "shardwise::view: [E2] the matrix is column-major and tensors are row-major; declare it with "
                 "Eigen::RowMajor, or copy it into one");
   static_assert(!row_major || writable,
-                "shardwise::view: [E3] a tensor can be written, and the matrix is const; copy it");
+                "shardwise::view: [E3] a tensor can be written, and the matrix is const or a temporary; copy it");
+  static_assert(Element<T>, "shardwise::view: [E4] the scalar of the matrix is an element type; cast the matrix");
   constexpr std::size_t rank = vector ? 1 : 2;
-  if constexpr (row_major && writable) {
+  if constexpr (!Element<T>) {
+    return Tensor<float, rank>();
+  } else if constexpr (row_major && writable) {
     Shape<rank> shape{};
     shape[0] = static_cast<std::int64_t>(matrix.rows());
     if constexpr (rank == 2) shape[1] = static_cast<std::int64_t>(matrix.cols());
@@ -81,6 +84,10 @@ auto view_of(M& matrix) {
 /// other, and alive as long as the tensor is used. Throws `ShapeError` where the rows are further apart.
 template <class Scalar, int Rows, int Columns, int Options, int MaxRows, int MaxColumns>
 auto view(Eigen::Matrix<Scalar, Rows, Columns, Options, MaxRows, MaxColumns>& matrix) {
+  return detail::view_of(matrix);
+}
+template <class Scalar, int Rows, int Columns, int Options, int MaxRows, int MaxColumns>
+auto view(const Eigen::Matrix<Scalar, Rows, Columns, Options, MaxRows, MaxColumns>& matrix) {  // a sentence, no tensor
   return detail::view_of(matrix);
 }
 template <class Matrix, int Options, class Stride>
