@@ -180,7 +180,7 @@ TEST_CASE("index sets partition a dimension, and find what they hold") {
 
 namespace {
 
-double inner(const Index& me, const Placements& value, const Placements& gradient, const std::vector<double>& x,
+double inner(const Index& me, const PlacementVector& value, const PlacementVector& gradient, const std::vector<double>& x,
              const std::vector<double>& g) {
   for (std::size_t a = 0; a < me.size(); ++a)  // what all ranks hold alike counts on the first
     if (value[a].is_replicate() && gradient[a].is_replicate() && me[a] != 0) return 0;
@@ -213,7 +213,7 @@ TEST_CASE("the backward of a move of block-cyclic and strided tensors is its adj
                 const Case move{{2, 3}, global, {a, b}, {c, d}, 11};
                 const auto have = detail::arrived(list_of<2>(move.to), pending);
                 const auto want = detail::needed(list_of<2>(move.from), list_of<2>(move.to), have);
-                const Placements arrived{have[0], have[1]}, needed{want[0], want[1]};
+                const PlacementVector arrived{have[0], have[1]}, needed{want[0], want[1]};
                 const auto x = source(move, me);
                 const auto y = moved<double, true>(mesh, move.from, move.to, global, x);
                 const auto g = source({{2, 3}, global, arrived, arrived, 23}, me);

@@ -13,7 +13,7 @@ namespace {
 // The part of a plain tensor that the rank at `coordinate` holds, by the oracle.
 template <class X>
 bool is_piece_of(const X& x, const Tensor<float, X::rank>& whole) {
-  Placements placements(X::placements.begin(), X::placements.end());
+  PlacementVector placements(X::placements.begin(), X::placements.end());
   const Index mesh(x.mesh().shape().begin(), x.mesh().shape().end());
   const Shape<X::rank> sizes = whole.shape();
   const Index global(sizes.begin(), sizes.end());

@@ -19,12 +19,12 @@ PlacementValue parse(const std::string& text) {
     if (text == std::string("P(") + to_string(op) + ")") return detail::partial_value(op);
   throw std::runtime_error("unknown placement " + text);
 }
-Placements parse(const Json& list) {
-  Placements placements;
+PlacementVector parse(const Json& list) {
+  PlacementVector placements;
   for (const Json& p : list.items()) placements.push_back(parse(p.string()));
   return placements;
 }
-bool reachable(const Placements& from, const Placements& to) {
+bool reachable(const PlacementVector& from, const PlacementVector& to) {
   for (std::size_t a = 0; a < from.size(); ++a)
     if (!detail::can_redistribute(from[a], to[a])) return false;
   return true;
@@ -35,8 +35,8 @@ void run_case(const Json& c) {
   constexpr std::size_t n = sizeof...(Axes);
   const Index shape = c["mesh_shape"].numbers<std::int64_t>();
   const Index global = c["shape"].numbers<std::int64_t>();
-  const Placements from = parse(c["from"]);
-  const Placements to = parse(c["to"]);
+  const PlacementVector from = parse(c["from"]);
+  const PlacementVector to = parse(c["to"]);
   int allowed = 0;
   for (const Json& count : c["pytorch_collectives"].items()) allowed += static_cast<int>(count.integer());
   std::int64_t sizes[n];
@@ -58,7 +58,7 @@ void run_case(const Json& c) {
       return;
     }
     // A term of a sum is free: PyTorch divides, the library leaves the value on one rank. The sum is what counts.
-    const Placements whole(n, detail::replicate_value());
+    const PlacementVector whole(n, detail::replicate_value());
     if (moved(mesh, to, whole, global, after) != c["global"].numbers<float>()) failures.add("the sum differs");
   });
   INFO("case ", c["id"].integer(), " ", failures.first());
@@ -85,8 +85,8 @@ TEST_CASE("what PyTorch refuses is a compile error, a pending sum aside") {
   const Json data = Json::load("redistribute.json");
   int offered = 0;
   for (const Json& c : data["refused"].items()) {
-    const Placements from = parse(c["from"]);
-    const Placements to = parse(c["to"]);
+    const PlacementVector from = parse(c["from"]);
+    const PlacementVector to = parse(c["to"]);
     const int rank = static_cast<int>(c["shape"].size());
     bool refused = from.size() != to.size();                            // [P1]
     for (const PlacementValue& p : to) refused = refused || (p.is_shard() && p.dim >= rank);  // [P2]

@@ -112,7 +112,7 @@ TEST_CASE("two moves in a row are the direct move") {
 namespace {
 
 // The inner product of a value and its gradient on this rank: what all ranks hold alike counts on the first.
-double inner(const Index& me, const Placements& value, const Placements& gradient, const std::vector<double>& x,
+double inner(const Index& me, const PlacementVector& value, const PlacementVector& gradient, const std::vector<double>& x,
              const std::vector<double>& g) {
   for (std::size_t a = 0; a < me.size(); ++a)
     if (value[a].is_replicate() && gradient[a].is_replicate() && me[a] != 0) return 0;
@@ -144,7 +144,7 @@ TEST_CASE("the backward of a move is its adjoint, for complete and for pending g
                 const Case c{{n}, {rows, columns}, {from}, {to}, 11};
                 const detail::PlacementList<1> have = detail::arrived(list_of<1>(c.to), pending);
                 const detail::PlacementList<1> want = detail::needed(list_of<1>(c.from), list_of<1>(c.to), have);
-                const Placements arrived{have[0]}, needed{want[0]};
+                const PlacementVector arrived{have[0]}, needed{want[0]};
                 const auto x = source(c, me);
                 const auto y = moved(mesh, c.from, c.to, c.global, x);
                 const auto g = source({{n}, c.global, arrived, arrived, 23}, me);

@@ -1,4 +1,4 @@
-// What a move must give, computed element by element with plain loops: nothing of the library's boxes is used. Placements
+// What a move must give, computed element by element with plain loops: nothing of the library's boxes is used. PlacementVector
 // are values, so that a case costs no instantiation.
 #pragma once
 
@@ -17,13 +17,13 @@ namespace test {
 using shardwise::ReduceOp;
 using shardwise::detail::PlacementValue;
 using Index = std::vector<std::int64_t>;
-using Placements = std::vector<PlacementValue>;
+using PlacementVector = std::vector<PlacementValue>;
 
 struct Case {
   Index mesh;
   Index global;
-  Placements from;
-  Placements to;
+  PlacementVector from;
+  PlacementVector to;
   std::int64_t salt = 0;
 };
 
@@ -32,7 +32,7 @@ inline std::string text(const Index& list) {
   for (const std::int64_t i : list) s += (s.empty() ? "" : ",") + std::to_string(i);
   return "(" + s + ")";
 }
-inline std::string text(const Placements& list) {
+inline std::string text(const PlacementVector& list) {
   std::string s;
   for (const PlacementValue& p : list) s += to_string(p);
   return "[" + s + "]";
@@ -59,7 +59,7 @@ inline std::int64_t owner(const PlacementValue& p, std::size_t n, std::int64_t k
 }
 
 // The global indices that a rank holds in each dimension.
-inline std::vector<Index> held(const Placements& placements, const Index& mesh, const Index& coordinate,
+inline std::vector<Index> held(const PlacementVector& placements, const Index& mesh, const Index& coordinate,
                                const Index& global) {
   std::vector<Index> lists(global.size());
   for (std::size_t d = 0; d < global.size(); ++d)
@@ -96,12 +96,12 @@ void for_each_index(const std::vector<Index>& lists, F&& f) {
   }
 }
 
-inline bool has_partial(const Placements& list) {
+inline bool has_partial(const PlacementVector& list) {
   for (const PlacementValue& p : list)
     if (p.is_partial()) return true;
   return false;
 }
-inline ReduceOp reduction(const Placements& list) {  // avg counts as sum
+inline ReduceOp reduction(const PlacementVector& list) {  // avg counts as sum
   for (const PlacementValue& p : list)
     if (p.is_partial() && p.op != ReduceOp::avg) return p.op;
   return ReduceOp::sum;
@@ -249,7 +249,7 @@ class Failures {
 };
 
 template <std::size_t N>
-shardwise::detail::PlacementList<N> list_of(const Placements& placements) {
+shardwise::detail::PlacementList<N> list_of(const PlacementVector& placements) {
   shardwise::detail::PlacementList<N> list{};
   for (std::size_t a = 0; a < N; ++a) list[a] = placements[a];
   return list;
@@ -268,7 +268,7 @@ Index coordinate_of(const Mesh& mesh) {
 
 // `Any`: by the executor for any placements.
 template <class T, bool Any = false, class Mesh>
-std::vector<T> moved(const Mesh& mesh, const Placements& from, const Placements& to, const Index& global,
+std::vector<T> moved(const Mesh& mesh, const PlacementVector& from, const PlacementVector& to, const Index& global,
                      const std::vector<T>& in) {
   std::size_t size = 1;
   for (const Index& list : held(to, Index(mesh.shape().begin(), mesh.shape().end()), coordinate_of(mesh), global))

@@ -31,17 +31,15 @@ struct MoveView {
   const std::int64_t* mesh;
   int axes;
 
-  constexpr bool splits(const PlacementValue& p, int dim) const {
-    return !p.is_replicate() && !p.is_partial() && p.dim == dim;
-  }
   // The part that ranks with this coordinate hold of the axis changes. An axis that stays as it is moves all the same
   // where an axis before it, whose share of the same dimension changes, cuts it out of another range.
   constexpr bool moves(int a) const {
     if (mesh[a] == 1) return false;
     if (from[a] != to[a]) return true;
-    if (from[a].is_replicate() || from[a].is_partial()) return false;
+    if (!from[a].is_split()) return false;
     for (int b = 0; b < a; ++b)
-      if (from[b] != to[b] && mesh[b] > 1 && (splits(from[b], from[a].dim) || splits(to[b], from[a].dim))) return true;
+      if (from[b] != to[b] && mesh[b] > 1 && (from[b].is_split(from[a].dim) || to[b].is_split(from[a].dim)))
+        return true;
     return false;
   }
 };
@@ -137,8 +135,9 @@ inline constexpr int max_sharers = 1024;
 class MovePlan {
  public:
   constexpr MovePlan(const MoveView& move, const std::int64_t* me, const Extents& global)
-      : move_(move), global_(global), kind_(move_kind(move)),
-        wanted_(box_of(move.to, move.mesh, me, move.axes, global)) {
+      : MovePlan(move, move_kind(move), me, global) {}
+  constexpr MovePlan(const MoveView& move, const MoveKind& kind, const std::int64_t* me, const Extents& global)
+      : move_(move), global_(global), kind_(kind), wanted_(box_of(move.to, move.mesh, me, move.axes, global)) {
     for (int a = 0; a < max_axes; ++a) me_[a] = a < move.axes ? me[a] : 0;
     std::int64_t replicas = 1;
     std::int64_t terms = 1;

@@ -2,6 +2,7 @@
 // one exchange. A transition is an intersection of boxes plus a pending reduction. Layer: redistribute.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -11,6 +12,7 @@
 #include <shardwise/comm/call.hpp>
 #include <shardwise/mesh/device_mesh.hpp>
 #include <shardwise/placement/move.hpp>
+#include <shardwise/placement/planner.hpp>
 #include <shardwise/placement/transition.hpp>
 #include <shardwise/redistribute/box_copy.hpp>
 
@@ -144,12 +146,18 @@ void move_locally(const MovePlan& plan, Type dtype, const void* in, void* out) {
   if (elements > 0) pull(plan, dtype, Inputs{nullptr, static_cast<const std::byte*>(in)}, out);
 }
 
+// A communicator that says what its messages cost is planned for. Where ranks read each other's memory there are no messages.
+template <class Comm>
+concept PricedCommunicator = requires(const Comm& c) {
+  { c.cost_model() } -> std::same_as<CostModel>;
+};
+
 // One exchange over the axes that take part. Compiled once per kind of communicator.
 template <class Comm>
 void move_over(const Comm& group, const MovePlan& plan, const std::int64_t* me, const Extents& global, DType dtype,
                const void* in, void* out) {
   const MoveView& view = plan.view();
-  SHARDWISE_REQUIRE(plan.terms() <= max_ranks_reduced,
+  SHARDWISE_REQUIRE(PricedCommunicator<Comm> || plan.terms() <= max_ranks_reduced,
                     "shardwise::redistribute: more than 1024 ranks meet in one reduction; reduce axis by axis");
   // Ranks meet over an empty tensor too: one that took its part for empty, while others did not, is found out here.
   const CallInfo call = call_of(plan, global, dtype);
@@ -158,7 +166,7 @@ void move_over(const Comm& group, const MovePlan& plan, const std::int64_t* me, 
            size_of(dtype);
   };
   constexpr std::int64_t first[max_axes] = {};  // no rank puts in more than the first
-  fill_zero(plan, dtype, out);                  // before others may store into it
+  fill_zero(plan, dtype, out);  // before others may store into it
   if (bytes(first) <= Comm::staged_limit) {
     group.exchange_staged(call, in, bytes(me),
                           [&](const auto& peers) { pull(plan, dtype, Inputs{peers.in, nullptr}, out); });
@@ -173,20 +181,63 @@ void move_over(const Comm& group, const MovePlan& plan, const std::int64_t* me, 
   divide(dtype, out, plan.wanted().size.elements(), averaged_over(view));
 }
 
+template <class Mesh>
+CostModel cost_on(const Mesh& mesh, std::uint32_t axes = (1u << Mesh::ndim) - 1u) {
+  if constexpr (PricedCommunicator<typename Mesh::Communicator>)
+    return mesh.is_member() ? mesh.group(axes).cost_model() : CostModel();
+  else
+    return shared_memory_cost;
+}
+
 // Fills `out`, this rank's part of `to`, from everybody's part of `from`, in at most one exchange. The buffers do not overlap.
 //
 // Ranks: all of the mesh. `in` may be read by others until the call returns, never after.
 template <class Mesh>
-void execute(const Mesh& mesh, const PlacementList<Mesh::ndim>& from, const PlacementList<Mesh::ndim>& to,
-             const Extents& global, DType dtype, const void* in, void* out) {
-  static_assert(Mesh::ndim <= max_axes, "shardwise::redistribute: [P6] tensors lie on meshes of at most 8 axes");
+void execute_step(const Mesh& mesh, const MoveView& view, const Extents& global, DType dtype, const void* in,
+                  void* out) {
   if (!mesh.is_member()) return;
   const std::int64_t* me = mesh.grid().coordinate.data();
-  const MovePlan plan({from.data(), to.data(), mesh.shape().data(), static_cast<int>(Mesh::ndim)}, me, global);
+  const MovePlan plan(view, me, global);
   if (plan.kind().collective == Collective::none)
     move_locally(plan, dtype, in, out);
   else
     move_over(mesh.group(plan.kind().axes), plan, me, global, dtype, in, out);
+}
+
+// The same, step by step as the plan says.
+template <class Mesh>
+void execute_plan(const Mesh& mesh, const RedistributePlan& plan, const Extents& global, DType dtype, const void* in,
+                  void* out) {
+  if (!mesh.is_member()) return;
+  Buffer between[2];
+  for (int i = 0; i < plan.size(); ++i) {
+    const RedistributeStep& step = plan[i];
+    void* target = out;
+    if (i + 1 < plan.size()) {
+      const Box box = box_of(step.to, plan.mesh, mesh.grid().coordinate.data(), static_cast<int>(Mesh::ndim), global);
+      between[i % 2] = Buffer(static_cast<std::size_t>(box.size.elements()) * size_of(dtype));
+      target = between[i % 2].data();
+    }
+    execute_step(mesh, {step.from, step.to, plan.mesh, static_cast<int>(Mesh::ndim)}, global, dtype, in, target);
+    in = target;
+  }
+}
+
+// From placements to placements as the planner has it: in one exchange, unless a communicator that prices its messages has
+// fewer of them axis by axis.
+template <class Mesh>
+void execute(const Mesh& mesh, const PlacementList<Mesh::ndim>& from, const PlacementList<Mesh::ndim>& to,
+             const Extents& global, DType dtype, const void* in, void* out) {
+  static_assert(Mesh::ndim <= max_axes, "shardwise::redistribute: [P6] tensors lie on meshes of at most 8 axes");
+  const MoveView view{from.data(), to.data(), mesh.shape().data(), static_cast<int>(Mesh::ndim)};
+  if constexpr (PricedCommunicator<typename Mesh::Communicator> && Mesh::ndim > 1) {
+    if (mesh.is_member() && move_kind(view).axes != 0) {
+      const RedistributePlan steps =
+          plan(view, &global, {static_cast<std::int64_t>(size_of(dtype)), cost_on(mesh, move_kind(view).axes)});
+      if (steps.size() > 1) return execute_plan(mesh, steps, global, dtype, in, out);
+    }
+  }
+  execute_step(mesh, view, global, dtype, in, out);
 }
 
 // A pending gradient is the move from Partial to Replicate on one axis: no second all_reduce is compiled for it.
