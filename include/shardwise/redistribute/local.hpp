@@ -74,7 +74,7 @@ constexpr std::uint64_t remembered_placements(const PlacementList<N>& placements
   return h;
 }
 
-template <class Mesh, std::size_t R>
+template <class Mesh>
 Extents infer_global(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, const Extents& local) {
   Extents global = local;
   for (std::size_t a = 0; a < Mesh::ndim; ++a)
@@ -93,6 +93,44 @@ bool uneven(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, const
     if (global[d] % ranks != 0) return true;
   }
   return false;
+}
+
+// The part `x` of a tensor on a mesh, over values: one a kind of mesh is compiled. `asked`: the global sizes, or null.
+template <bool Interleaved, class Mesh>
+std::shared_ptr<TensorImpl> part_of(TensorImpl& x, const Mesh& mesh, const PlacementList<Mesh::ndim>& placements,
+                                    const Extents* asked, std::size_t element) {
+  const std::uint64_t key = remembered_placements(placements);
+  const bool returns = x.origin != nullptr && x.origin->mesh == mesh.identity() && x.origin->placements == key;
+  const Extents global = asked != nullptr ? *asked
+                         : returns        ? x.origin->global
+                                          : infer_global(mesh, placements, x.global);
+  if (!mesh.is_member()) return make_impl(global, local_sizes<Interleaved>(mesh, placements, global), element);
+  auto y = share_impl(x.buffer, global, x.local);
+  const bool record = tape_state().enabled && x.slot != nullptr;
+  if (record)
+    for (const auto& old : x.remembered)
+      if (old.mesh == mesh.identity() && old.placements == key && old.global == global)
+        if (auto slot = old.slot.lock(); slot != nullptr && slot->producer != nullptr) {  // not run yet
+          y->slot = std::move(slot);
+          return y;
+        }
+  if (asked != nullptr) {
+    const Extents local = local_sizes<Interleaved>(mesh, placements, global);
+    SHARDWISE_REQUIRE(local == x.local,
+                      text("shardwise::from_local: a part of shape ", x.global, " does not fit: rank ",
+                           mesh.grid().coordinate[0], " of a tensor of shape ", global, " placed ",
+                           to_string(placements), " holds ", local),
+                      ShapeError);
+  }
+  if (record) {
+    auto node = std::make_shared<FromLocalNode<Mesh, Interleaved>>(mesh, placements, global);
+    node->inputs.push_back(x.slot);
+    y->slot = make_slot(x.slot->dtype, x.local.elements(), false, not_first_mask(mesh));
+    y->slot->producer = std::move(node);
+    std::erase_if(x.remembered, [](const auto& old) { return old.slot.expired(); });
+    x.remembered.push_back({mesh.identity(), key, global, y->slot});
+  }
+  return y;
 }
 
 template <class G, class P>
@@ -139,45 +177,11 @@ auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, 
     using Y = DTensor<T, R, Mesh, Normalized<P, R>...>;
     static_assert(detail::partials_mix(Y::placements),
                   "shardwise::from_local: [P4] pending reductions of one tensor are alike; only Sum and Avg mix");
-    constexpr std::uint64_t key = detail::remembered_placements(Y::placements);
-    const detail::Origin* origin = x.impl()->origin.get();
-    const bool returns = origin != nullptr && origin->mesh == mesh.identity() && origin->placements == key;
-    const detail::Extents global = options.global_shape ? detail::Extents(*options.global_shape)
-                                   : returns            ? origin->global
-                                             : detail::infer_global<Mesh, R>(mesh, Y::placements, x.impl()->global);
-    const bool record = detail::wants_grad(x);
-    if (record)
-      for (const auto& old : x.impl()->remembered)
-        if (old.mesh == mesh.identity() && old.placements == key && old.global == global)
-          if (auto slot = old.slot.lock(); slot != nullptr && slot->producer != nullptr) {  // not run yet
-            Y y = detail::share_tensor<T, R, typename Y::layout_type>(x.impl()->buffer, global, x.impl()->local, mesh);
-            y.impl()->slot = std::move(slot);
-            return y;
-          }
-    if (options.global_shape && mesh.is_member()) {
-      const detail::Extents local = detail::local_extents<typename Y::layout_type>(mesh, global);
-      SHARDWISE_REQUIRE(local == x.impl()->local,
-                        detail::text("shardwise::from_local: a part of shape ", x.shape(), " does not fit: rank ",
-                                     mesh.grid().coordinate[0], " of a tensor of shape ", global, " placed ",
-                                     detail::to_string(Y::placements), " holds ", local),
-                        ShapeError);
-    }
-    Y y;
-    if (mesh.is_member()) {
-      y = detail::share_tensor<T, R, typename Y::layout_type>(x.impl()->buffer, global, x.impl()->local, mesh);
-    } else {
-      y = detail::make_tensor<T, R, typename Y::layout_type>(global, mesh);
-    }
-    if (record && mesh.is_member()) {
-      auto node = std::make_shared<detail::FromLocalNode<Mesh, detail::is_interleaved(Y::placements)>>(
-          mesh, Y::placements, global);
-      node->inputs.push_back(x.impl()->slot);
-      detail::record(y, std::move(node));
-      auto& list = x.impl()->remembered;
-      std::erase_if(list, [](const auto& old) { return old.slot.expired(); });
-      list.push_back({mesh.identity(), key, global, y.impl()->slot});
-    }
-    return y;
+    detail::Extents global;
+    if (options.global_shape) global = detail::Extents(*options.global_shape);
+    return Y(detail::part_of<detail::is_interleaved(Y::placements)>(
+                 *x.impl(), mesh, Y::placements, options.global_shape ? &global : nullptr, sizeof(T)),
+             mesh);
   } else {
     return x;
   }
@@ -215,6 +219,46 @@ auto gather_full(const X& x) {
 
 }  // namespace detail
 
+namespace detail {
+
+// Fills `out`, this rank's part, from the whole tensor of the source rank, over values. Ranks: all of the mesh.
+template <bool Interleaved, class Mesh>
+void distribute(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, const Extents& global, DType dtype,
+                int source, const void* in, void* out, std::size_t bytes) {
+  const PlacementList<Mesh::ndim> whole{};
+  if (source != no_source) {
+    CallInfo call;
+    call.collective = Collective::broadcast;
+    call.root = 0;
+    for (std::size_t a = 0; a < Mesh::ndim; ++a) {
+      const std::int64_t size = mesh.shape()[a];
+      SHARDWISE_REQUIRE(source >= 0 && source < size,
+                        text("shardwise::distribute_tensor: src_data_rank ", source, " is not on the axis \"",
+                             Mesh::names[a].view(), "\" of ", size, " ranks"));
+      call.root = call.root * static_cast<int>(size) + source;
+      if (placements[a].is_split()) call.collective = Collective::scatter;
+    }
+    if (mesh.size() > 1) {
+      const auto& group = mesh.group((1u << Mesh::ndim) - 1u);
+      call.dtype = dtype;
+      call.shape = global;
+      call.layout = fingerprint(whole, placements, mesh.shape());
+      call.bytes = group.rank() == call.root ? 0 : static_cast<std::int64_t>(bytes);
+      group.exchange(call, in, out, [&](const auto& peers) {
+        const OneInput from_root{peers.in[call.root]};
+        if constexpr (Interleaved)
+          Remap(grid_view(mesh, whole), grid_view(mesh, placements), global, dtype).pull(from_root, out);
+        else
+          Move<Mesh::ndim>(whole, placements, mesh.shape(), mesh.grid().coordinate, global, dtype).pull(from_root, out);
+      });
+      return;
+    }
+  }
+  execute_placed<Interleaved>(mesh, whole, placements, global, dtype, in, out);
+}
+
+}  // namespace detail
+
 /// Distributes a tensor that one rank, or every rank, holds whole: `distribute_tensor<Shard<0>>(x, mesh)`.
 ///
 /// Moves: to each rank its own part from the rank whose coordinate is `src_data_rank` on every axis; nothing with
@@ -239,49 +283,9 @@ auto distribute_tensor(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh
                       "from_local keeps the gradient");
     const detail::Extents& global = x.impl()->global;
     Y y = detail::make_tensor<T, R, typename Y::layout_type>(global, mesh);
-    constexpr auto whole = [] {
-      detail::PlacementList<Mesh::ndim> list{};
-      return list;
-    }();
-    constexpr bool interleaved = detail::is_interleaved(Y::placements);
-    const int source = options.src_data_rank;
-    if (mesh.is_member()) {
-      if (source == no_source) {
-        detail::execute_placed<interleaved>(mesh, whole, Y::placements, global, dtype_of<T>, x.data(), y.data());
-      } else {
-        std::int64_t root = 0;
-        for (std::size_t a = 0; a < Mesh::ndim; ++a) {
-          SHARDWISE_REQUIRE(source >= 0 && source < mesh.shape()[a],
-                            detail::text("shardwise::distribute_tensor: src_data_rank ", source,
-                                         " is not on the axis \"", Mesh::names[a].view(), "\" of ", mesh.shape()[a],
-                                         " ranks"));
-          root = root * mesh.shape()[a] + source;
-        }
-        if (mesh.size() == 1) {
-          detail::execute_placed<interleaved>(mesh, whole, Y::placements, global, dtype_of<T>, x.data(), y.data());
-        } else {
-          CallInfo call;
-          call.collective = Collective::broadcast;
-          for (const auto& p : Y::placements)
-            if (p.is_split()) call.collective = Collective::scatter;
-          call.dtype = dtype_of<T>;
-          call.root = static_cast<int>(root);
-          call.shape = global;
-          call.layout = detail::fingerprint(whole, Y::placements, mesh.shape());
-          const auto& group = mesh.group((1u << Mesh::ndim) - 1u);
-          call.bytes = group.rank() == call.root ? 0 : static_cast<std::int64_t>(y.bytes());
-          group.exchange(call, x.data(), y.data(), [&](const auto& peers) {
-            const detail::OneInput from_root{peers.in[root]};
-            if constexpr (interleaved)
-              detail::Remap(detail::grid_view(mesh, whole), detail::grid_view(mesh, Y::placements), global, dtype_of<T>)
-                  .pull(from_root, y.data());
-            else
-              detail::Move<Mesh::ndim>(whole, Y::placements, mesh.shape(), mesh.grid().coordinate, global, dtype_of<T>)
-                  .pull(from_root, y.data());
-          });
-        }
-      }
-    }
+    if (mesh.is_member())
+      detail::distribute<detail::is_interleaved(Y::placements)>(mesh, Y::placements, global, dtype_of<T>,
+                                                                options.src_data_rank, x.data(), y.data(), y.bytes());
     if constexpr (FieldElement<T>)
       if (x.requires_grad()) y.requires_grad(true);
     return y;

@@ -66,6 +66,36 @@ struct TensorImpl {
   std::shared_ptr<const Origin> origin;  // of a plain tensor; null where local sizes tell
 };
 
+// Compiled once: what each tensor type would otherwise bring along.
+[[gnu::noinline]] inline std::shared_ptr<TensorImpl> share_impl(const Buffer& buffer, const Extents& global,
+                                                                const Extents& local) {
+  auto impl = std::make_shared<TensorImpl>();
+  impl->buffer = buffer;
+  impl->global = global;
+  impl->local = local;
+  return impl;
+}
+[[gnu::noinline]] inline std::shared_ptr<TensorImpl> make_impl(const Extents& global, const Extents& local,
+                                                               std::size_t element) {
+  return share_impl(Buffer(static_cast<std::size_t>(local.elements()) * element), global, local);
+}
+[[gnu::noinline]] inline std::shared_ptr<TensorImpl> make_zeroed(const Extents& sizes, std::size_t element) {
+  for (int d = 0; d < sizes.rank; ++d)
+    SHARDWISE_REQUIRE(sizes[d] >= 0, text("shardwise::Tensor: a size of ", sizes[d], " in ", sizes), ShapeError);
+  auto impl = make_impl(sizes, sizes, element);
+  std::memset(impl->buffer.data(), 0, static_cast<std::size_t>(sizes.elements()) * element);
+  return impl;
+}
+[[gnu::noinline]] inline std::shared_ptr<GradSlot> make_slot(DType dtype, std::int64_t count, bool leaf,
+                                                             std::uint32_t not_first) {
+  auto slot = std::make_shared<GradSlot>();
+  slot->dtype = dtype;
+  slot->count = count;
+  slot->leaf = leaf;
+  slot->not_first = not_first;
+  return slot;
+}
+
 // A result of its operand's shape is a part of the same kind of tensor. (Of two operands with an origin the first counts.)
 template <class Y, class X>
 void inherit_origin(Y& y, const X& x) {
@@ -126,13 +156,17 @@ Box local_box(const Mesh& mesh, const PlacementList<N>& placements, const Extent
 }
 
 // Sizes of this rank's part, also where it is no box.
-template <class Layout, class Mesh>
-Extents local_extents(const Mesh& mesh, const Extents& global) {
-  constexpr const auto& placements = layout_traits<Layout>::placements;
-  if constexpr (is_interleaved(layout_traits<Layout>::placements)) {
+template <bool Interleaved, class Mesh, std::size_t N>
+Extents local_sizes(const Mesh& mesh, const PlacementList<N>& placements, const Extents& global) {
+  if constexpr (Interleaved) {
     if (mesh.is_member()) return holding_of(placements, mesh.shape(), mesh.grid().coordinate, global).size;
   }
   return local_box(mesh, placements, global).size;
+}
+template <class Layout, class Mesh>
+Extents local_extents(const Mesh& mesh, const Extents& global) {
+  constexpr const auto& placements = layout_traits<Layout>::placements;
+  return local_sizes<is_interleaved(layout_traits<Layout>::placements)>(mesh, placements, global);
 }
 
 template <class Layout, std::size_t R>
@@ -169,23 +203,14 @@ class BasicTensor {
   /// Zero-initialised.
   explicit BasicTensor(const Shape<R>& shape)
     requires(!distributed)
-      : impl_(std::make_shared<detail::TensorImpl>()) {
-    impl_->global = impl_->local = detail::Extents(shape);
-    for (const std::int64_t n : shape)
-      SHARDWISE_REQUIRE(n >= 0, detail::text("shardwise::Tensor: a size of ", n, " in ", shape), ShapeError);
-    impl_->buffer = detail::Buffer(bytes());
-    std::memset(impl_->buffer.data(), 0, bytes());
-  }
+      : impl_(detail::make_zeroed(detail::Extents(shape), sizeof(T))) {}
 
   /// A tensor in the caller's memory, which must outlive it.
   static BasicTensor view(T* pointer, const Shape<R>& shape)
     requires(!distributed)
   {
-    BasicTensor x;
-    x.impl_ = std::make_shared<detail::TensorImpl>();
-    x.impl_->global = x.impl_->local = detail::Extents(shape);
-    x.impl_->buffer = detail::Buffer::view(pointer);
-    return x;
+    const detail::Extents sizes(shape);
+    return BasicTensor(detail::share_impl(detail::Buffer::view(pointer), sizes, sizes), MeshState{});
   }
 
   bool defined() const { return impl_ != nullptr; }
@@ -287,11 +312,7 @@ class BasicTensor {
         impl_->slot->pending == 0,
         "shardwise::grad: the gradient is a pending sum over a mesh axis; call settle_gradients(parameters(model)) "
         "(an optimizer step begins with it)");
-    auto impl = std::make_shared<detail::TensorImpl>();
-    impl->buffer = impl_->slot->grad;
-    impl->global = impl_->global;
-    impl->local = impl_->local;
-    return Gradient(std::move(impl), mesh_);
+    return Gradient(detail::share_impl(impl_->slot->grad, impl_->global, impl_->local), mesh_);
   }
 
   // Below: for the library's own layers.
@@ -303,15 +324,13 @@ class BasicTensor {
   std::size_t bytes() const { return static_cast<std::size_t>(size()) * sizeof(T); }
 
   std::shared_ptr<detail::GradSlot> detail_make_slot(bool leaf) const {
-    auto slot = std::make_shared<detail::GradSlot>();
-    slot->dtype = dtype_of<T>;
-    slot->count = impl_->local.elements();
-    slot->leaf = leaf;
     if constexpr (distributed) {
-      slot->not_first = detail::not_first_mask(mesh_);
+      auto slot = detail::make_slot(dtype_of<T>, impl_->local.elements(), leaf, detail::not_first_mask(mesh_));
       if (leaf) slot->reducer = std::make_shared<detail::MeshReducer<Mesh>>(mesh_);
+      return slot;
+    } else {
+      return detail::make_slot(dtype_of<T>, impl_->local.elements(), leaf, 0);
     }
-    return slot;
   }
 
  private:
@@ -329,25 +348,17 @@ inline constexpr bool is_tensor<BasicTensor<T, R, L>> = true;
 // A new tensor of a layout, elements not set. `mesh` is the mesh of a distributed layout.
 template <class T, std::size_t R, class Layout, class MeshState>
 BasicTensor<T, R, Layout> make_tensor(const Extents& global, const MeshState& mesh) {
-  auto impl = std::make_shared<TensorImpl>();
-  impl->global = global;
   if constexpr (layout_traits<Layout>::distributed)
-    impl->local = local_extents<Layout>(mesh, global);
+    return BasicTensor<T, R, Layout>(make_impl(global, local_extents<Layout>(mesh, global), sizeof(T)), mesh);
   else
-    impl->local = global;
-  impl->buffer = Buffer(static_cast<std::size_t>(impl->local.elements()) * sizeof(T));
-  return BasicTensor<T, R, Layout>(std::move(impl), mesh);
+    return BasicTensor<T, R, Layout>(make_impl(global, global, sizeof(T)), mesh);
 }
 
 // A handle of another type or shape on the same elements.
 template <class T, std::size_t R, class Layout, class MeshState>
 BasicTensor<T, R, Layout> share_tensor(const Buffer& buffer, const Extents& global, const Extents& local,
                                        const MeshState& mesh) {
-  auto impl = std::make_shared<TensorImpl>();
-  impl->buffer = buffer;
-  impl->global = global;
-  impl->local = local;
-  return BasicTensor<T, R, Layout>(std::move(impl), mesh);
+  return BasicTensor<T, R, Layout>(share_impl(buffer, global, local), mesh);
 }
 
 template <class X>
