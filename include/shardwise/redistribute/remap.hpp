@@ -42,14 +42,15 @@ GridView grid_view(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements
 // One move as this rank sees it.
 class Remap {
  public:
-  // On one mesh. Ranks of the group are numbered row-major over the axes that take part.
+  // On one mesh. Ranks meet along the axes whose coordinate says who holds what is needed; they are numbered row-major over these.
   Remap(const GridView& from, const GridView& to, const Extents& global, DType dtype)
       : from_(from), to_(to), global_(global), dtype_(dtype) {
     for (int a = 0; a < from_.axes; ++a) me_[a] = from_.coordinate[a];
     for (int a = 0; a < from_.axes; ++a) {
       if (from_.shape[a] == 1 || !takes_part(a)) continue;
-      axes_ |= 1u << a;
+      changes_ = true;
       role_[a] = role_on_one_mesh(a);
+      if (role_[a] != Role::fixed) axes_ |= 1u << a;
       if (to_.placements[a].is_partial() && !from_.placements[a].is_partial()) {
         fills_ = true;
         if (from_.placements[a].is_replicate() && me_[a] != 0) no_source_ = true;
@@ -62,7 +63,7 @@ class Remap {
   }
 
   bool communicates() const { return collective_ != Collective::none; }
-  bool is_local_copy() const { return axes_ == 0; }
+  bool changes() const { return changes_; }
   std::uint32_t axes() const { return axes_; }
   const Holding& wanted() const { return wanted_; }
   std::int64_t divisor() const { return divisor_; }
@@ -154,17 +155,16 @@ class Remap {
   }
 
   Collective collective_on_one_mesh() const {
-    bool gathers = false, exchanges = false, all_reduces = false, scatters = false, cuts = false;
+    bool gathers = false, exchanges = false, all_reduces = false, scatters = false;
     for (int a = 0; a < from_.axes; ++a) {
       if ((axes_ >> a & 1u) == 0) continue;
       const bool whole = to_.placements[a].is_replicate();
       if (role_[a] == Role::term) (whole ? all_reduces : scatters) = true;
       if (role_[a] == Role::part) (whole ? gathers : exchanges) = true;
-      if (from_.placements[a].is_replicate() && to_.placements[a].is_split()) cuts = true;
     }
     if (all_reduces) return Collective::all_reduce;
     if (scatters) return Collective::reduce_scatter;
-    if (exchanges || (gathers && cuts)) return Collective::all_to_all;
+    if (exchanges) return Collective::all_to_all;
     return gathers ? Collective::all_gather : Collective::none;
   }
 
@@ -236,6 +236,7 @@ class Remap {
   std::uint32_t axes_ = 0;
   Collective collective_ = Collective::none;
   ReduceOp op_ = ReduceOp::sum;
+  bool changes_ = false;
   bool reduces_ = false;
   bool fills_ = false;
   bool no_source_ = false;
@@ -269,7 +270,7 @@ void execute_interleaved(const Mesh& mesh, const PlacementList<Mesh::ndim>& from
   if (!mesh.is_member()) return;
   const Remap move(grid_view(mesh, from), grid_view(mesh, to), global, dtype);
   const std::int64_t elements = move.wanted().size.elements();
-  if (move.is_local_copy()) {
+  if (!move.changes()) {
     if (in != out && elements > 0) std::memcpy(out, in, static_cast<std::size_t>(elements) * size_of(dtype));
   } else if (!move.communicates()) {
     move.pull(OneInput{static_cast<const std::byte*>(in)}, out);

@@ -11,19 +11,40 @@
 
 namespace shardwise::detail {
 
+// Copies runs of elements of a fixed size: a call of memcpy a run would cost more than a short run.
 template <std::size_t Bytes>
-void copy_short_runs(const CommonRows& rows, const std::byte* from, std::byte* to) {
+void copy_short_runs(const CommonRuns::Run* runs, int count, const std::byte* from, std::byte* to) {
   struct Element {
     std::byte bytes[Bytes];
   };
   constexpr auto size = static_cast<std::int64_t>(Bytes);
-  rows.for_each([&](const CommonRuns::Run* runs, int count, std::int64_t a, std::int64_t b) {
-    const std::byte* __restrict source = from + a * size;
-    std::byte* __restrict target = to + b * size;
-    for (int r = 0; r < count; ++r)
-      for (std::int64_t i = 0; i < runs[r].size; ++i)
-        std::memcpy(target + (runs[r].b + i) * size, source + (runs[r].a + i) * size, sizeof(Element));
-  });
+  for (int r = 0; r < count; ++r) {
+    const std::byte* __restrict source = from + runs[r].a * size;
+    std::byte* __restrict target = to + runs[r].b * size;
+    for (std::int64_t i = 0; i < runs[r].size; ++i) std::memcpy(target + i * size, source + i * size, sizeof(Element));
+  }
+}
+
+// From a to b, offsets in elements. `typical`: how long the runs are, about.
+inline void copy_runs(const CommonRuns::Run* runs, int count, const std::byte* from, std::byte* to, std::size_t element,
+                      std::int64_t typical, bool stream) {
+  if (typical <= 8) {
+    switch (element) {
+      case 1: return copy_short_runs<1>(runs, count, from, to);
+      case 2: return copy_short_runs<2>(runs, count, from, to);
+      case 4: return copy_short_runs<4>(runs, count, from, to);
+      case 8: return copy_short_runs<8>(runs, count, from, to);
+      default: return copy_short_runs<16>(runs, count, from, to);
+    }
+  }
+  const auto size = static_cast<std::int64_t>(element);
+  for (int r = 0; r < count; ++r) {
+    const auto bytes = static_cast<std::size_t>(runs[r].size * size);
+    const std::byte* source = from + runs[r].a * size;
+    std::byte* target = to + runs[r].b * size;
+    // Past the caches only where whole lines are written.
+    stream&& bytes >= 256 ? stream_copy(target, source, bytes) : static_cast<void>(std::memcpy(target, source, bytes));
+  }
 }
 
 // Copies what both hold from a local tensor that holds `held` to one that holds `wanted`.
@@ -31,24 +52,10 @@ inline void copy_common(const Holding& held, const void* from, const Holding& wa
   const CommonRows rows(held, wanted);
   const auto* source = static_cast<const std::byte*>(from);
   auto* target = static_cast<std::byte*>(to);
-  if (rows.first_run() <= 8) {  // a call of memcpy a run would cost more than the run
-    switch (element) {
-      case 1: return copy_short_runs<1>(rows, source, target);
-      case 2: return copy_short_runs<2>(rows, source, target);
-      case 4: return copy_short_runs<4>(rows, source, target);
-      case 8: return copy_short_runs<8>(rows, source, target);
-      default: return copy_short_runs<16>(rows, source, target);
-    }
-  }
   const auto size = static_cast<std::int64_t>(element);
   const bool stream = static_cast<std::size_t>(wanted.size.elements()) * element >= streamed_bytes;
   rows.for_each([&](const CommonRuns::Run* runs, int count, std::int64_t a, std::int64_t b) {
-    for (int r = 0; r < count; ++r) {
-      const auto bytes = static_cast<std::size_t>(runs[r].size * size);
-      const std::byte* in = source + (a + runs[r].a) * size;
-      std::byte* out = target + (b + runs[r].b) * size;
-      stream&& bytes >= 256 ? stream_copy(out, in, bytes) : static_cast<void>(std::memcpy(out, in, bytes));
-    }
+    copy_runs(runs, count, source + a * size, target + b * size, element, rows.first_run(), stream);
   });
   if (stream) stream_fence();
 }
@@ -58,10 +65,11 @@ template <class Type>
 void reduce_common(Type dtype, const Holding& held, const std::byte* const* terms, int count, const Holding& wanted,
                    std::byte* out, ReduceOp op) {
   const ReduceKernels& kernels = reduce_kernels_of(dtype);
-  const auto size = static_cast<std::int64_t>(size_of(dtype));
+  const std::size_t element = size_of(dtype);
+  const auto size = static_cast<std::int64_t>(element);
   const void* parts[max_ranks_reduced];
   const CommonRows rows(held, wanted);
-  if (rows.first_run() >= 64) {
+  if (rows.first_run() >= 512) {
     rows.for_each([&](const CommonRuns::Run* runs, int n, std::int64_t a, std::int64_t b) {
       for (int r = 0; r < n; ++r) {
         for (int t = 0; t < count; ++t) parts[t] = terms[t] + (a + runs[r].a) * size;
@@ -70,39 +78,33 @@ void reduce_common(Type dtype, const Holding& held, const std::byte* const* term
     });
     return;
   }
-  // Short runs are gathered, so that a reduction has enough to do.
+  // Shorter runs are gathered, in the first-level cache, so that a reduction has enough to do.
+  constexpr int most = 512;
   alignas(64) std::byte memory[16384];
-  alignas(64) std::byte sum[512 * 16];
-  const std::int64_t most = static_cast<std::int64_t>(sizeof(memory)) / 16 / count;
-  const std::int64_t room = most < 512 ? most : 512;
+  alignas(64) std::byte sum[most * 16];
+  const std::int64_t fits = static_cast<std::int64_t>(sizeof(memory)) / size / count;
+  const std::int64_t room = fits < most ? fits : most;
   for (int t = 0; t < count; ++t) parts[t] = memory + t * room * size;
   rows.for_each([&](const CommonRuns::Run* runs, int n, std::int64_t a, std::int64_t b) {
+    CommonRuns::Run in[CommonRows::block];
+    CommonRuns::Run back[CommonRows::block];
     int r = 0;
-    std::int64_t in = 0;  // elements of run r that are done
+    std::int64_t done = 0;  // of run r
     while (r < n) {
-      const int first = r;
-      const std::int64_t first_in = in;
-      const auto for_each_part = [&](auto&& part) {  // as many runs as there is room for
-        r = first;
-        in = first_in;
-        for (std::int64_t filled = 0; r < n && filled < room;) {
-          const std::int64_t m = runs[r].size - in < room - filled ? runs[r].size - in : room - filled;
-          part(runs[r].a + in, runs[r].b + in, filled, static_cast<std::size_t>(m * size));
-          filled += m;
-          in += m;
-          if (in == runs[r].size) ++r, in = 0;
-        }
-      };
-      std::int64_t elements = 0;
+      int pieces = 0;
+      std::int64_t filled = 0;
+      while (r < n && filled < room) {
+        const std::int64_t m = runs[r].size - done < room - filled ? runs[r].size - done : room - filled;
+        in[pieces] = {runs[r].a + done, filled, m};
+        back[pieces++] = {filled, runs[r].b + done, m};
+        filled += m;
+        done += m;
+        if (done == runs[r].size) ++r, done = 0;
+      }
       for (int t = 0; t < count; ++t)
-        for_each_part([&](std::int64_t from, std::int64_t, std::int64_t at, std::size_t bytes) {
-          std::memcpy(memory + (t * room + at) * size, terms[t] + (a + from) * size, bytes);
-          elements = at + static_cast<std::int64_t>(bytes) / size;
-        });
-      reduce_blocks(kernels, sum, parts, count, elements, op, false);
-      for_each_part([&](std::int64_t, std::int64_t to, std::int64_t at, std::size_t bytes) {
-        std::memcpy(out + (b + to) * size, sum + at * size, bytes);
-      });
+        copy_runs(in, pieces, terms[t] + a * size, memory + t * room * size, element, rows.first_run(), false);
+      reduce_blocks(kernels, sum, parts, count, filled, op, false);
+      copy_runs(back, pieces, sum, out + b * size, element, rows.first_run(), false);
     }
   });
 }
