@@ -42,8 +42,11 @@ inline void copy_runs(const CommonRuns::Run* runs, int count, const std::byte* f
     const auto bytes = static_cast<std::size_t>(runs[r].size * size);
     const std::byte* source = from + runs[r].a * size;
     std::byte* target = to + runs[r].b * size;
-    // Past the caches only where whole lines are written.
-    stream&& bytes >= 256 ? stream_copy(target, source, bytes) : static_cast<void>(std::memcpy(target, source, bytes));
+    // Past the caches only where whole lines are written. No hardware prefetcher follows from run to run.
+    if (stream && bytes >= 256)
+      stream_copy(target, source, bytes, r + 2 < count ? (runs[r + 2].a - runs[r].a) * size : 0);
+    else
+      std::memcpy(target, source, bytes);
   }
 }
 
