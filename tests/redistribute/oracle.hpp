@@ -232,20 +232,23 @@ struct Counter : shardwise::detail::CommListener {
   std::int64_t bytes = 0;
 };
 
-// Ranks report, the test checks: the first words are kept.
+// Ranks report, the test checks: the first few words are kept.
 class Failures {
  public:
   void add(const std::string& what) {
     const std::lock_guard lock(mutex_);
     if (count_++ == 0) first_ = what;
+    if (count_ <= 20) all_ += what + "\n";
   }
   int count() const { return count_; }
   const std::string& first() const { return first_; }
+  const std::string& all() const { return all_; }
 
  private:
   std::mutex mutex_;
   std::atomic<int> count_{0};
   std::string first_;
+  std::string all_;
 };
 
 template <std::size_t N>

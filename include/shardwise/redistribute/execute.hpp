@@ -152,10 +152,11 @@ concept PricedCommunicator = requires(const Comm& c) {
   { c.cost_model() } -> std::same_as<CostModel>;
 };
 
-// One exchange over the axes that take part. Compiled once per kind of communicator.
+// One exchange over the axes that take part; what is at most `staged_limit` bytes on every rank is copied first. Compiled once
+// per kind of communicator.
 template <class Comm>
 void move_over(const Comm& group, const MovePlan& plan, const std::int64_t* me, const Extents& global, DType dtype,
-               const void* in, void* out) {
+               const void* in, void* out, std::size_t staged_limit = Comm::staged_limit) {
   const MoveView& view = plan.view();
   SHARDWISE_REQUIRE(PricedCommunicator<Comm> || plan.terms() <= max_ranks_reduced,
                     "shardwise::redistribute: more than 1024 ranks meet in one reduction; reduce axis by axis");
@@ -167,7 +168,7 @@ void move_over(const Comm& group, const MovePlan& plan, const std::int64_t* me, 
   };
   constexpr std::int64_t first[max_axes] = {};  // no rank puts in more than the first
   fill_zero(plan, dtype, out);  // before others may store into it
-  if (bytes(first) <= Comm::staged_limit) {
+  if (bytes(first) <= staged_limit) {
     group.exchange_staged(call, in, bytes(me),
                           [&](const auto& peers) { pull(plan, dtype, Inputs{peers.in, nullptr}, out); });
   } else {
@@ -204,23 +205,32 @@ void execute_step(const Mesh& mesh, const MoveView& view, const Extents& global,
     move_over(mesh.group(plan.kind().axes), plan, me, global, dtype, in, out);
 }
 
-// The same, step by step as the plan says.
+// The same, step by step as the plan says. An average is divided at the end, as in one exchange: integers round once.
 template <class Mesh>
-void execute_plan(const Mesh& mesh, const RedistributePlan& plan, const Extents& global, DType dtype, const void* in,
+void execute_plan(const Mesh& mesh, RedistributePlan plan, const Extents& global, DType dtype, const void* in,
                   void* out) {
+  constexpr int n = static_cast<int>(Mesh::ndim);
   if (!mesh.is_member()) return;
+  const std::int64_t* me = mesh.grid().coordinate.data();
+  std::int64_t divisor = 1;
+  if (plan.axis_by_axis) divisor = averaged_over({plan[0].from, plan[plan.size() - 1].to, plan.mesh, n});
   Buffer between[2];
+  std::int64_t elements = 0;
   for (int i = 0; i < plan.size(); ++i) {
-    const RedistributeStep& step = plan[i];
+    RedistributeStep& step = plan.steps[i];
+    for (int a = 0; a < n && divisor > 1; ++a)
+      for (PlacementValue* p : {&step.from[a], &step.to[a]})
+        if (p->is_partial()) p->op = ReduceOp::sum;
+    elements = box_of(step.to, plan.mesh, me, n, global).size.elements();
     void* target = out;
     if (i + 1 < plan.size()) {
-      const Box box = box_of(step.to, plan.mesh, mesh.grid().coordinate.data(), static_cast<int>(Mesh::ndim), global);
-      between[i % 2] = Buffer(static_cast<std::size_t>(box.size.elements()) * size_of(dtype));
+      between[i % 2] = Buffer(static_cast<std::size_t>(elements) * size_of(dtype));
       target = between[i % 2].data();
     }
-    execute_step(mesh, {step.from, step.to, plan.mesh, static_cast<int>(Mesh::ndim)}, global, dtype, in, target);
+    execute_step(mesh, {step.from, step.to, plan.mesh, n}, global, dtype, in, target);
     in = target;
   }
+  divide(dtype, out, elements, divisor);
 }
 
 // From placements to placements as the planner has it: in one exchange, unless a communicator that prices its messages has
