@@ -5,26 +5,25 @@
 #include <span>
 #include <string>
 
-#include <shardwise/shardwise.hpp>
+#include "parallel/support.hpp"
+#include "support/models.hpp"
 
 using namespace shardwise;
+using namespace test;
 
 namespace {
 
 template <class Scope = Unsharded<float>>
-struct Mlp {
-  Child<Scope, "net1", nn::Linear> net1;
-  Child<Scope, "net2", nn::Linear> net2;
-  auto operator()(const auto& x) const { return net2(relu(net1(x))); }
-};
-template <class Scope = Unsharded<float>>
-struct Stacked {
-  ChildList<Scope, "layers", Mlp> layers;
-  auto operator()(const auto& x) const { return layers[1](layers[0](x)); }
+struct Norms {
+  Child<Scope, "first", nn::LayerNorm> first;
+  Child<Scope, "second", nn::LayerNorm> second;
+  auto operator()(const auto& x) const { return second(first(x)); }
 };
 
-Stacked<> stacked() {
-  return {{Mlp<>{nn::linear(8, 16), nn::linear(16, 8)}, Mlp<>{nn::linear(8, 16), nn::linear(16, 8)}}};
+Tensor<std::int64_t, 2> tokens() {
+  Tensor<std::int64_t, 2> x({8, 8});
+  for (std::int64_t i = 0; i < x.size(); ++i) x.data()[i] = (i * 5 + i / 8) % 8;
+  return x;
 }
 
 bool has_row(const std::string& table, std::initializer_list<const char*> cells) {
@@ -101,7 +100,7 @@ SHARDWISE_TEST_RANKS("CM-7 communication belongs to the module that asked for it
   const auto mesh = init_device_mesh<"tp">(world, {4});
   static constexpr auto plan =
       parallelize_plan("layers.*.net1"_path = ColwiseParallel{}, "layers.*.net2"_path = RowwiseParallel{});
-  const auto model = parallelize_module<plan>(stacked(), mesh);
+  const auto model = parallelize_module<plan>(stacked(8, 16), mesh);
   auto x = rand<float>({4, 8});
   x.requires_grad(true);
   CommDebugMode comm;
@@ -178,4 +177,123 @@ SHARDWISE_TEST_RANKS("CM-6 modes nest, in any order of their ends", 4) {
   gather();
   CommDebugMode fresh;
   CHECK(fresh.total_count() == 0);
+}
+
+SHARDWISE_TEST_RANKS("CM-2 gradients settled together are one all_reduce an axis, with the bytes of all", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  static constexpr auto plan = parallelize_plan("*"_path = SequenceParallel{});
+  auto model = parallelize_module<plan>(Norms<>{nn::layer_norm(12), nn::layer_norm(12)}, mesh);
+  backward(sum(model(rand<float, Replicate>(mesh, {2, 8, 12}))));
+  CommDebugMode comm;
+  settle_gradients(parameters(model));
+  CHECK(comm.total_count() == 1);
+  CHECK(comm.count(Collective::all_reduce, "tp") == 1);
+  CHECK(comm.bytes(Collective::all_reduce) == 2 * 4 * 12 * 4 * 3 / 4);  // four vectors, scattered and gathered
+  settle_gradients(parameters(model));  // nothing pends
+  CHECK(comm.total_count() == 1);
+}
+
+SHARDWISE_TEST_RANKS("CM-5 CM-6 the parameters of a model on a mesh: their names and placements", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  static constexpr auto plan =
+      parallelize_plan("layers.*.net1"_path = ColwiseParallel{}, "layers.*.net2"_path = RowwiseParallel{});
+  const auto model = parallelize_module<plan>(stacked(8, 16), mesh);
+  std::vector<std::string> found;
+  for_each_parameter(model, [&](std::string_view name, const auto& p) {
+    found.push_back(std::string(name) + " " + detail::to_string(p.placements));
+  });
+  CHECK(found == std::vector<std::string>{"layers.0.net1.weight S(0)", "layers.0.net1.bias S(0)",
+                                          "layers.0.net2.weight S(1)", "layers.0.net2.bias R",
+                                          "layers.1.net1.weight S(0)", "layers.1.net1.bias S(0)",
+                                          "layers.1.net2.weight S(1)", "layers.1.net2.bias R"});
+}
+
+SHARDWISE_TEST_RANKS("CM-9 TE-4 a transformer, tensor-parallel: its communication by module", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  static constexpr auto plan = parallelize_plan(
+      "*_embeddings"_path = RowwiseParallel{.input_layouts = Replicate{}},
+      "layers.*.attention.w[qkv]"_path = ColwiseParallel{}, "layers.*.attention.wo"_path = RowwiseParallel{},
+      "layers.*.feed_forward.w1"_path = ColwiseParallel{}, "layers.*.feed_forward.w2"_path = RowwiseParallel{},
+      "output"_path = ColwiseParallel{.output_layouts = Replicate{}});
+  auto dense = transformer(8, 16, 16);
+  const auto model = parallelize_module<plan>(dense, mesh);
+  const auto x = tokens();
+  const auto positions = arange<std::int64_t>({8});
+  CommDebugMode comm;
+  const auto y = model(x, positions);
+  check_counts(comm, {{Collective::all_reduce, 6}, {Collective::all_gather, 1}}, {});
+  const auto reductions = [&](std::string_view module) { return comm.module_count(module, Collective::all_reduce); };
+  CHECK(reductions("tok_embeddings") == 1);
+  CHECK(reductions("pos_embeddings") == 1);
+  for (const char* layer : {"layers.0", "layers.1"}) {
+    const std::string name = layer;
+    CHECK(reductions(name) == 2);
+    CHECK(reductions(name + ".attention") == 1);
+    CHECK(reductions(name + ".attention.wo") == 1);
+    CHECK(reductions(name + ".attention.wq") == 0);
+    CHECK(reductions(name + ".feed_forward") == 1);
+    CHECK(reductions(name + ".feed_forward.w2") == 1);
+  }
+  CHECK(comm.module_count("output", Collective::all_gather) == 1);
+  CHECK(comm.module_count("output") == 1);
+
+  // PyTorch: 9, as wq, wk and wv reduce the gradient of their input each.
+  const auto z = dense(x, positions);
+  comm.reset();
+  backward(sum(y * y));
+  check_counts(comm, {}, {{Collective::all_reduce, 5}});
+  backward(sum(z * z));
+  CHECK(allclose(detach(y), detach(z), {.rtol = 1e-4, .atol = 1e-4}));
+  check_close(whole(dense, Take::gradient), whole(model, Take::gradient), 1e-3);
+  comm.reset();
+  optim::SGD(parameters(model), {.lr = 0.25}).step();
+  CHECK(comm.total_count() == 0);
+}
+
+SHARDWISE_TEST_RANKS("TE-5 a transformer, parallel along the sequence: at most what PyTorch communicates", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  static constexpr auto plan = parallelize_plan(
+      "tok_embeddings"_path = RowwiseParallel{.input_layouts = Replicate{}, .output_layouts = Shard<1>{}},
+      "pos_embeddings"_path = RowwiseParallel{.input_layouts = Replicate{}, .output_layouts = Shard<0>{}},
+      "norm"_path = SequenceParallel{}, "layers.*.*_norm"_path = SequenceParallel{},
+      "layers.*.attention"_path = PrepareModuleInput{.input_layouts = Shard<1>{}, .desired_input_layouts = Replicate{}},
+      "layers.*.attention.w[qkv]"_path = ColwiseParallel{},
+      "layers.*.attention.wo"_path = RowwiseParallel{.output_layouts = Shard<1>{}},
+      "layers.*.feed_forward.w1"_path = ColwiseParallel{.input_layouts = Shard<1>{}},
+      "layers.*.feed_forward.w2"_path = RowwiseParallel{.output_layouts = Shard<1>{}},
+      "output"_path = ColwiseParallel{.input_layouts = Shard<1>{}, .output_layouts = Replicate{}});
+  auto dense = transformer(8, 16, 16);
+  auto model = parallelize_module<plan>(dense, mesh);
+  const auto x = tokens();
+  const auto positions = arange<std::int64_t>({8});
+  CommDebugMode comm;
+  const auto y = model(x, positions);
+  backward(sum(y * y));
+  check_counts(comm, {{Collective::reduce_scatter, 6}, {Collective::all_gather, 6}},
+               {{Collective::reduce_scatter, 5}, {Collective::all_gather, 6}});
+  comm.reset();
+  optim::SGD optimizer(parameters(model), {.lr = 0});
+  optimizer.step();  // PyTorch: 30, three for each gradient of a norm
+  check_counts(comm, {{Collective::all_reduce, 1}}, {});
+  const auto z = dense(x, positions);
+  backward(sum(z * z));
+  CHECK(allclose(detach(y), detach(z), {.rtol = 1e-4, .atol = 1e-4}));
+  check_close(whole(dense, Take::gradient), whole(model, Take::gradient), 1e-3);
+}
+
+SHARDWISE_TEST_RANKS("TE-3 inference records nothing and gives what training gives", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  static constexpr auto plan = parallelize_plan("net1"_path = ColwiseParallel{}, "net2"_path = RowwiseParallel{});
+  const auto dense = mlp(10, 16, 10);
+  const auto model = parallelize_module<plan>(dense, mesh);
+  const auto x = rand<float>({8, 10});
+  const auto trained = model(x);
+  CHECK(trained.requires_grad());
+  const NoGrad guard;
+  CommDebugMode comm;
+  const auto y = model(x);
+  CHECK(!y.requires_grad());
+  CHECK(equal(y, detach(trained)));
+  CHECK(allclose(y, dense(x), {.rtol = 1e-5, .atol = 1e-5}));
+  check_counts(comm, {{Collective::all_reduce, 1}}, {});
 }

@@ -4,18 +4,12 @@
 
 #include "parallel/support.hpp"
 #include "support/json.hpp"
+#include "support/models.hpp"
 
 using namespace shardwise;
 using namespace test;
 
 namespace {
-
-template <class Scope = Unsharded<float>>
-struct Mlp {
-  Child<Scope, "net1", nn::Linear> net1;
-  Child<Scope, "net2", nn::Linear> net2;
-  auto operator()(const auto& x) const { return net2(relu(net1(x))); }
-};
 
 const Json& data() {
   static const Json json = Json::load("mlp.json");

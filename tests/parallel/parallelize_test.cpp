@@ -4,18 +4,12 @@
 #include <memory>
 
 #include "parallel/support.hpp"
+#include "support/models.hpp"
 
 using namespace shardwise;
 using namespace test;
 
 namespace {
-
-template <class Scope = Unsharded<float>>
-struct Mlp {
-  Child<Scope, "net1", nn::Linear> net1;
-  Child<Scope, "net2", nn::Linear> net2;
-  auto operator()(const auto& x) const { return net2(relu(net1(x))); }
-};
 
 template <class Scope = Unsharded<float>>
 struct Tied {
@@ -24,10 +18,7 @@ struct Tied {
   auto operator()(const auto& index) const { return output(embedding(index)); }
 };
 
-Mlp<> mlp(std::uint64_t seed = 5) {
-  manual_seed(seed);
-  return {nn::linear(10, 16), nn::linear(16, 10)};
-}
+Mlp<> mlp(std::uint64_t seed = 5) { return test::mlp(10, 16, 10, seed); }
 Tied<> tied() {
   manual_seed(6);
   Tied<> model{nn::embedding(16, 8), nn::linear(8, 16)};

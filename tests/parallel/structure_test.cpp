@@ -4,28 +4,12 @@
 #include <type_traits>
 
 #include "parallel/support.hpp"
+#include "support/models.hpp"
 
 using namespace shardwise;
 using namespace test;
 
 namespace {
-
-template <class Scope = Unsharded<float>>
-struct Mlp {
-  Child<Scope, "net1", nn::Linear> net1;
-  Child<Scope, "net2", nn::Linear> net2;
-  auto operator()(const auto& x) const { return net2(relu(net1(x))); }
-};
-
-template <class Scope = Unsharded<float>>
-struct Stacked {
-  ChildList<Scope, "layers", Mlp> layers;
-  auto operator()(const auto& x) const {
-    auto y = layers[0](x);
-    for (std::size_t i = 1; i < layers.size(); ++i) y = layers[i](y);
-    return y;
-  }
-};
 
 template <class Scope = Unsharded<float>>
 struct Array {
@@ -41,10 +25,7 @@ struct Deep {
   auto operator()(const auto& x) const { return b(a(x)) * static_cast<float>(scale); }
 };
 
-Mlp<> mlp(std::uint64_t seed) {
-  manual_seed(seed);
-  return {nn::linear(6, 8), nn::linear(8, 6)};
-}
+Mlp<> mlp(std::uint64_t seed) { return test::mlp(6, 8, 6, seed); }
 
 template <class M>
 std::string parameter_names(const M& module) {

@@ -3,23 +3,12 @@
 #include <shardwise/testing/doctest.hpp>
 
 #include "parallel/support.hpp"
+#include "support/models.hpp"
 
 using namespace shardwise;
 using namespace test;
 
 namespace {
-
-template <class Scope = Unsharded<float>>
-struct Mlp {
-  Child<Scope, "net1", nn::Linear> net1;
-  Child<Scope, "net2", nn::Linear> net2;
-  auto operator()(const auto& x) const { return net2(relu(net1(x))); }
-};
-
-Mlp<> mlp(std::int64_t in, std::int64_t hidden, std::int64_t out) {
-  manual_seed(5);
-  return {nn::linear(in, hidden), nn::linear(hidden, out)};
-}
 
 // A residual stream along the sequence: what comes back is sharded as what went in.
 template <class Scope = Unsharded<float>>

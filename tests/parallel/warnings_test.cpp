@@ -2,23 +2,14 @@
 #include <shardwise/testing/doctest.hpp>
 
 #include "parallel/support.hpp"
+#include "support/models.hpp"
 
 using namespace shardwise;
 using namespace test;
 
 namespace {
 
-template <class Scope = Unsharded<float>>
-struct Mlp {
-  Child<Scope, "net1", nn::Linear> net1;
-  Child<Scope, "net2", nn::Linear> net2;
-  auto operator()(const auto& x) const { return net2(relu(net1(x))); }
-};
-
-Mlp<> mlp() {
-  manual_seed(5);
-  return {nn::linear(10, 16), nn::linear(16, 10)};
-}
+Mlp<> mlp() { return test::mlp(10, 16, 10); }
 
 bool contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
