@@ -7,10 +7,14 @@
 #include <chrono>
 #include <complex>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -463,7 +467,7 @@ TEST_CASE("many splits while others work") {
 }
 
 TEST_CASE("a throw on one rank reaches the others with its message, and run_ranks as it was") {
-  for (const int ranks : {2, 3, 16}) {
+  for (const int ranks : {2, 3, 16, 64}) {
     std::vector<std::string> seen(static_cast<std::size_t>(ranks)), again(seen.size());
     try {
       run_ranks(ranks, [&](ThreadCommunicator world) {
@@ -561,7 +565,7 @@ TEST_CASE("a throw while the others are in large exchanges leaves no rank in fre
 }
 
 TEST_CASE("a rank that returns early is named") {
-  for (const int ranks : {2, 3, 16}) {
+  for (const int ranks : {2, 3, 16, 64}) {
     const auto text = messages(ranks, [&](ThreadCommunicator c) {
       if (c.rank() == 1) return;
       all_reduce(c.with_axis("tp"));
@@ -641,6 +645,62 @@ TEST_CASE("a timeout in a part of the world names world ranks too") {
   });
   CHECK(has(text[2], "rank 1 (world rank 3)"));
   for (const std::string& t : text) CHECK(t == text[2]);
+}
+
+// The default is read once a process: each value gets a process of its own, this program again.
+TEST_CASE("SHARDWISE_TIMEOUT_MS is the default deadline, and a value that is none is refused") {
+  const char* child = std::getenv("SHARDWISE_TEST_CHILD");
+  if (child != nullptr && std::string(child) == "short") {
+    CHECK(detail::default_deadline() == 70ms);
+    std::atomic<int> done{0};
+    const auto text = messages(2, [&](ThreadCommunicator c) {
+      CHECK(c.deadline() == 70ms);
+      if (c.rank() == 0) {
+        struct Done {
+          std::atomic<int>& n;
+          ~Done() { ++n; }
+        } end{done};
+        all_reduce(c);
+      }
+      while (done.load() == 0) std::this_thread::sleep_for(1ms);
+    });
+    CHECK(has(text[0], "TimeoutError"));
+    CHECK(has(text[0], "70 ms"));
+    return;
+  }
+  if (child != nullptr && std::string(child) == "none") {
+    CHECK(detail::default_deadline() == 5min);
+    return;
+  }
+  if (child != nullptr) {
+    std::string seen;
+    try {
+      run_ranks(1, [](ThreadCommunicator c) { c.barrier(); });
+    } catch (const Error& e) {
+      seen = e.what();
+    }
+    CHECK(seen == "shardwise: SHARDWISE_TIMEOUT_MS must be a positive number of milliseconds, at most a year, not '" +
+                      std::string(std::getenv("SHARDWISE_TIMEOUT_MS")) + "'");
+    return;
+  }
+  std::error_code error;
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe", error).string();
+  if (error) {
+    std::puts("SKIPPED: SHARDWISE_TIMEOUT_MS: there is no /proc/self/exe");
+    return;
+  }
+  const auto passes = [&](const char* kind, const std::string& value) {
+    const std::string command = "SHARDWISE_TEST_CHILD=" + std::string(kind) + " SHARDWISE_TIMEOUT_MS='" + value +
+                                "' '" + program + "' -tc='SHARDWISE_TIMEOUT_MS*' > /dev/null 2>&1";
+    return std::system(command.c_str()) == 0;
+  };
+  CHECK(passes("short", "70"));
+  CHECK(passes("none", ""));
+  for (const char* wrong : {"0", "-5", "soon", "12s", "1.5", "99999999999999999999"}) {
+    INFO(wrong);
+    CHECK(passes("wrong", wrong));
+  }
+  CHECK(!passes("short", "80"));  // the child does look
 }
 
 TEST_CASE("send and recv time out") {

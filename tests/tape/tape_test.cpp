@@ -225,6 +225,18 @@ TEST_CASE("errors of tensors: each says what to do") {
   CHECK(!x.has_grad());
 }
 
+// The backward pass records nothing: a gradient is a value. PyTorch records it where create_graph is asked for.
+TEST_CASE("RD-23 gradients of gradients are not offered: to ask for one is an error") {
+  auto x = full<double>({2}, 3.0);
+  x.requires_grad(true);
+  backward(tensor_of(apply(2, {x.impl()->slot})), ones<double>({2}));
+  const auto g = x.grad();
+  CHECK(!g.requires_grad());
+  CHECK(g.is_leaf());
+  CHECK(contains(thrown<Error>([&] { backward(g, ones<double>({2})); }), "no input of this value requires a gradient"));
+  CHECK(equal(x.grad(), full<double>({2}, 2.0)));
+}
+
 TEST_CASE("backward of a leaf is its own gradient") {
   auto x = scalar<double>(5);
   x.requires_grad(true);
