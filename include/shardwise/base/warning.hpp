@@ -6,7 +6,8 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
+
+#include <shardwise/base/text.hpp>
 
 namespace shardwise {
 
@@ -22,14 +23,12 @@ inline WarningHandler*& innermost_warning_handler() {
   return innermost;
 }
 
-inline void warn_on_standard_error(std::string_view text) {
-  thread_local std::vector<std::string> seen;
-  for (const std::string& s : seen)
-    if (s == text) return;
-  seen.emplace_back(text);
-  // One call, so that the lines of several ranks do not mix.
-  const std::string line = "shardwise: warning: " + seen.back() + "\n";
-  std::fputs(line.c_str(), stderr);
+[[gnu::cold]] inline void warn_on_standard_error(std::string_view words) {
+  thread_local std::string seen;  // whole lines
+  const std::string line = text("shardwise: warning: ", words, "\n");
+  if (seen.find(line) != std::string::npos) return;
+  seen += line;
+  std::fputs(line.c_str(), stderr);  // one call, so that the lines of several ranks do not mix
 }
 
 }  // namespace detail

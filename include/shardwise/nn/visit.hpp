@@ -29,7 +29,7 @@ auto& aggregate_of(M& module) {
 }
 
 inline std::string joined_path(const std::string& path, std::string_view name) {
-  return path.empty() ? std::string(name) : path + "." + std::string(name);
+  return text(path, path.empty() ? "" : ".", name);
 }
 
 template <class M, class OnModule, class OnParam>
@@ -45,7 +45,7 @@ void walk_member(Member& member, const std::string& path, OnModule& on_module, O
   } else if constexpr (is_child_list<X>) {
     const std::string list = joined_path(path, X::child_name.view());
     std::size_t i = 0;
-    for (auto& element : member) walk_module(element, joined_path(list, std::to_string(i++)), on_module, on_param);
+    for (auto& element : member) walk_module(element, joined_path(list, std::string(text(i++))), on_module, on_param);
   } else if constexpr (is_child_array<X>) {
     const std::string list = joined_path(path, X::child_name.view());
     [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -97,15 +97,22 @@ struct ParameterHandle {
 };
 using ParameterList = std::vector<ParameterHandle>;
 
+namespace detail {
+[[gnu::noinline]] inline void add_parameter(ParameterList& list, std::string_view name, DType dtype,
+                                            const std::shared_ptr<TensorImpl>& impl) {
+  for (const ParameterHandle& known : list)
+    if (known.impl == impl) return;
+  list.push_back({std::string(name), dtype, impl});
+}
+}  // namespace detail
+
 /// All parameters that require a gradient or not, each once: tied ones under their first name. PyTorch: `parameters()`.
 template <class M>
 ParameterList parameters(M&& module) {
   ParameterList list;
   for_each_parameter(module, [&](std::string_view name, auto& tensor) {
-    for (const ParameterHandle& known : list)
-      if (known.impl == tensor.impl()) return;
-    list.push_back(
-        {std::string(name), dtype_of<typename std::remove_cvref_t<decltype(tensor)>::value_type>, tensor.impl()});
+    using T = typename std::remove_cvref_t<decltype(tensor)>::value_type;
+    detail::add_parameter(list, name, dtype_of<T>, tensor.impl());
   });
   return list;
 }
@@ -122,41 +129,39 @@ inline void zero_grad(const ParameterList& list) {
 inline void settle_gradients(const ParameterList& list) {
   for (int axis = 0; axis < 32; ++axis) {
     const std::uint32_t bit = 1u << axis;
-    std::vector<detail::GradSlot*> waiting;
-    for (const ParameterHandle& p : list)
-      if (p.impl->slot != nullptr && p.impl->slot->has_grad() && (p.impl->slot->pending & bit) != 0)
-        waiting.push_back(p.impl->slot.get());
-    while (!waiting.empty()) {
-      // All that share mesh and element type with the first travel together.
-      const detail::GradSlot& first = *waiting.front();
-      const auto together = [&](const detail::GradSlot* s) {
-        return s->dtype == first.dtype && s->reducer->identity() == first.reducer->identity();
+    for (const ParameterHandle& first : list) {
+      const detail::GradSlot* f = first.impl->slot.get();
+      const auto waits = [&](const detail::GradSlot* s) {
+        return s != nullptr && s->has_grad() && (s->pending & bit) != 0;
       };
-      std::vector<detail::GradSlot*> now;
-      std::vector<detail::GradSlot*> later;
+      if (!waits(f)) continue;
+      // All that share mesh and element type with the first travel together.
+      const auto together = [&](const detail::GradSlot* s) {
+        return waits(s) && s->dtype == f->dtype && s->reducer->identity() == f->reducer->identity();
+      };
+      const std::size_t element = size_of(f->dtype);
       std::int64_t count = 0;
-      for (detail::GradSlot* s : waiting) {
-        (together(s) ? now : later).push_back(s);
-        if (together(s)) count += s->count;
-      }
-      const std::size_t element = size_of(first.dtype);
+      for (const ParameterHandle& p : list)
+        if (together(p.impl->slot.get())) count += p.impl->slot->count;
       detail::Buffer all(static_cast<std::size_t>(count) * element);
-      std::byte* at = all.data();
-      for (const detail::GradSlot* s : now) {
-        const std::size_t bytes = static_cast<std::size_t>(s->count) * element;
-        if (bytes > 0) std::memcpy(at, s->grad.data(), bytes);
-        at += bytes;
+      for (const bool back : {false, true}) {
+        std::byte* at = all.data();
+        const DType dtype = f->dtype;
+        if (back) f->reducer->all_reduce(axis, dtype, at, count);
+        for (const ParameterHandle& p : list) {
+          detail::GradSlot* s = p.impl->slot.get();
+          if (!together(s)) continue;
+          const std::size_t bytes = static_cast<std::size_t>(s->count) * element;
+          if (back && !s->grad.exclusive()) s->grad = detail::Buffer(bytes);
+          if (bytes > 0) back ? std::memcpy(s->grad.data(), at, bytes) : std::memcpy(at, s->grad.data(), bytes);
+          at += bytes;
+        }
       }
-      first.reducer->all_reduce(axis, first.dtype, all.data(), count);
-      at = all.data();
-      for (detail::GradSlot* s : now) {
-        const std::size_t bytes = static_cast<std::size_t>(s->count) * element;
-        if (!s->grad.exclusive()) s->grad = detail::Buffer(bytes);
-        if (bytes > 0) std::memcpy(s->grad.data(), at, bytes);
-        at += bytes;
-        s->pending &= ~bit;
+      for (const ParameterHandle& p : list) {
+        detail::GradSlot* s = p.impl->slot.get();
+        if (s != f && together(s)) s->pending &= ~bit;
       }
-      waiting = std::move(later);
+      first.impl->slot->pending &= ~bit;
     }
   }
 }

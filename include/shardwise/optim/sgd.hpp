@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardwise/comm/reduce.hpp>
 #include <shardwise/nn/visit.hpp>
 
 namespace shardwise::optim {
@@ -46,10 +47,7 @@ class SGD {
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       const ParameterHandle& p = parameters_[i];
       if (p.impl->slot == nullptr || !p.impl->slot->has_grad()) continue;
-      const std::int64_t n = p.impl->local.elements();
-      visit_dtype(p.dtype, [&]<class T>(T) {
-        if constexpr (RealElement<T>) update(p.impl->buffer.as<T>(), p.impl->slot->grad.as<const T>(), n, momentum_[i]);
-      });
+      update(p.dtype, p.impl->buffer.data(), p.impl->slot->grad.data(), p.impl->local.elements(), momentum_[i]);
     }
   }
   void zero_grad() { shardwise::zero_grad(parameters_); }
@@ -58,27 +56,49 @@ class SGD {
   SGDOptions& options() { return options_; }
 
  private:
+  // The momentum of a parameter has its element type; 16-bit types are updated in float, block by block.
+  void update(DType dtype, std::byte* p, const std::byte* g, std::int64_t n, detail::Buffer& momentum) const {
+    const std::size_t element = size_of(dtype);
+    const bool first = options_.momentum != 0 && !momentum;
+    if (first) momentum = detail::Buffer(static_cast<std::size_t>(n) * element);
+    std::byte* b = momentum.data();
+    if (dtype == DType::float32) return update(as<float>(p), as<const float>(g), as<float>(b), n, first);
+    if (dtype == DType::float64) return update(as<double>(p), as<const double>(g), as<double>(b), n, first);
+    if (dtype != DType::bfloat16 && dtype != DType::float16) return;  // complex numbers have no descent here
+    const detail::ReduceKernels& kernels = detail::reduce_kernels_of(dtype);
+    constexpr std::int64_t block = 256;
+    float values[3][block] = {};
+    for (std::int64_t at = 0; at < n; at += block) {
+      const std::int64_t m = n - at < block ? n - at : block;
+      const std::size_t offset = static_cast<std::size_t>(at) * element;
+      kernels.load(values[0], p + offset, m);
+      kernels.load(values[1], g + offset, m);
+      if (b != nullptr && !first) kernels.load(values[2], b + offset, m);
+      update(values[0], values[1], values[2], m, first);
+      kernels.store(p + offset, values[0], m);
+      if (b != nullptr) kernels.store(b + offset, values[2], m);
+    }
+  }
+  template <class T, class Byte>
+  static T* as(Byte* bytes) {
+    return reinterpret_cast<T*>(bytes);
+  }
+
   template <class T>
-  void update(T* __restrict p, const T* __restrict g, std::int64_t n, detail::Buffer& buffer) {
-    using A = Accumulator<T>;
-    const A lr = static_cast<A>(options_.maximize ? -options_.lr : options_.lr);
-    const A sign = options_.maximize ? A(-1) : A(1);
-    const A decay = static_cast<A>(options_.weight_decay);
-    const A momentum = static_cast<A>(options_.momentum);
-    const A rest = static_cast<A>(1 - options_.dampening);
-    if (momentum == A(0)) {
-      for (std::int64_t i = 0; i < n; ++i)
-        p[i] = static_cast<T>(static_cast<A>(p[i]) - lr * (static_cast<A>(g[i]) + sign * decay * static_cast<A>(p[i])));
+  void update(T* __restrict p, const T* __restrict g, T* __restrict b, std::int64_t n, bool first) const {
+    const T lr = static_cast<T>(options_.maximize ? -options_.lr : options_.lr);
+    const T sign = options_.maximize ? T(-1) : T(1);
+    const T decay = static_cast<T>(options_.weight_decay);
+    const T momentum = static_cast<T>(options_.momentum);
+    const T rest = static_cast<T>(1 - options_.dampening);
+    if (momentum == T(0)) {
+      for (std::int64_t i = 0; i < n; ++i) p[i] -= lr * (g[i] + sign * decay * p[i]);
       return;
     }
-    const bool first = !buffer;
-    if (first) buffer = detail::Buffer(static_cast<std::size_t>(n) * sizeof(T));
-    T* __restrict b = buffer.as<T>();
     for (std::int64_t i = 0; i < n; ++i) {
-      const A gradient = static_cast<A>(g[i]) + sign * decay * static_cast<A>(p[i]);
-      const A kept = first ? gradient : momentum * static_cast<A>(b[i]) + rest * gradient;
-      b[i] = static_cast<T>(kept);
-      p[i] = static_cast<T>(static_cast<A>(p[i]) - lr * (options_.nesterov ? gradient + momentum * kept : kept));
+      const T gradient = g[i] + sign * decay * p[i];
+      b[i] = first ? gradient : momentum * b[i] + rest * gradient;
+      p[i] -= lr * (options_.nesterov ? gradient + momentum * b[i] : b[i]);
     }
   }
 

@@ -36,20 +36,12 @@ class Parallelizer {
     using New = typename NewParam::TensorType;
     using Old = typename OldParam::TensorType;
     if (!old.defined()) return NewParam();
-    for (const Tied& t : tied_)
-      if (t.old == old.impl().get()) {  // tied parameters stay tied
-        SHARDWISE_REQUIRE(
-            t.type == &type_tag<New>,
-            text("shardwise::parallelize_module: a parameter \"", NewParam::param_name.view(),
-                 "\" is tied to another one, and the plan gives them different placements; give both the same"),
-            PlanError);
-        New shared = share<New>(t.made);
-        return NewParam(std::move(shared), t.made->slot != nullptr);
-      }
-    const bool wanted = old.requires_grad();
-    New made = move_one<New>(static_cast<const Old&>(old));
-    NewParam parameter(std::move(made), wanted);
-    tied_.push_back({old.impl().get(), &type_tag<New>, parameter.impl()});
+    if (const Tied* t = find(old.impl().get(), &type_tag<New>, NewParam::param_name)) {  // tied ones stay tied
+      New shared = share<New>(t->made);
+      return NewParam(std::move(shared), t->made->slot != nullptr);
+    }
+    NewParam parameter(moved<New>(static_cast<const Old&>(old)), old.requires_grad());
+    remember(old.impl().get(), &type_tag<New>, parameter.impl());
     if (release_) static_cast<Old&>(old) = Old();
     return parameter;
   }
@@ -58,7 +50,9 @@ class Parallelizer {
   X plain(X& old) {
     if constexpr (is_tensor<X>) {
       if (!old.defined()) return X();
-      X copy = replicated(old);
+      static_assert(!X::distributed,
+                    "shardwise::parallelize_module: [Q8] the model is on one device: its tensors are plain");
+      X copy = moved<X>(old);
       if (release_) old = X();
       return copy;
     } else {
@@ -83,25 +77,42 @@ class Parallelizer {
       return New(impl, typename New::MeshState{});
   }
 
+  // A copy of the source rank's values: this rank's part of them, or all.
   template <class New, class Old>
-  New move_one(const Old& old) {
-    if constexpr (New::distributed)
-      return detach(distribute<New>(detach(old), std::make_index_sequence<New::placements.size()>()));
-    else
-      return replicated(old);
+  New moved(const Old& old) {
+    const Extents& global = old.impl()->global;
+    if constexpr (New::distributed) {
+      New made = make_tensor<typename New::value_type, New::rank, typename New::layout_type>(global, mesh_);
+      fill<is_interleaved(New::placements)>(New::placements, old, made);
+      return made;
+    } else {
+      if (source_ == no_source || !mesh_.is_member()) return clone(old);
+      New made = make_tensor<typename New::value_type, New::rank, typename New::layout_type>(global, old.mesh_state());
+      fill<false>(PlacementList<Mesh::ndim>{}, old, made);
+      return made;
+    }
   }
-  template <class New, class Old, std::size_t... I>
-  New distribute(const Old& old, std::index_sequence<I...>) {
-    return distribute_tensor<typename placement_of<placement_code(New::placements[I])>::type...>(
-        old, mesh_, {.src_data_rank = source_});
+  template <bool Interleaved, class Old, class New>
+  void fill(const PlacementList<Mesh::ndim>& placements, const Old& old, New& made) {
+    if (mesh_.is_member())
+      distribute<Interleaved>(mesh_, placements, old.impl()->global, dtype_of<typename New::value_type>, source_,
+                              old.data(), made.data(), made.bytes());
   }
 
-  // A copy of the source rank's values on every rank.
-  template <class X>
-  X replicated(const X& old) {
-    if (source_ == no_source || !mesh_.is_member()) return clone(old);
-    auto whole = distribute_tensor<Replicate>(detach(old), mesh_, {.src_data_rank = source_});
-    return detach(whole.to_local());
+  [[gnu::noinline]] const Tied* find(const TensorImpl* old, const char* type, const Name& name) const {
+    for (const Tied& t : tied_)
+      if (t.old == old) {
+        SHARDWISE_REQUIRE(t.type == type,
+                          text("shardwise::parallelize_module: a parameter \"", name.view(),
+                               "\" is tied to another one, and the plan gives them different placements; give both the "
+                               "same"),
+                          PlanError);
+        return &t;
+      }
+    return nullptr;
+  }
+  [[gnu::noinline]] void remember(const TensorImpl* old, const char* type, const std::shared_ptr<TensorImpl>& made) {
+    tied_.push_back({old, type, made});
   }
 
   const Mesh& mesh_;

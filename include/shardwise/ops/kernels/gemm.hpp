@@ -170,10 +170,10 @@ void gemm_eigen(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, cons
 template <class T>
 void gemm_library(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a, const T* b,
                   T* c, bool accumulate) {
+  if (trans_a && trans_b) return gemm_tiled<T>(trans_a, trans_b, m, n, k, a, b, c, accumulate);
   if (!accumulate) std::memset(c, 0, static_cast<std::size_t>(m * n) * sizeof(T));
   if (trans_a)
-    trans_b ? gemm_eigen<T, Eigen::ColMajor, Eigen::ColMajor>(m, n, k, a, b, c)
-            : gemm_eigen<T, Eigen::ColMajor, Eigen::RowMajor>(m, n, k, a, b, c);
+    gemm_eigen<T, Eigen::ColMajor, Eigen::RowMajor>(m, n, k, a, b, c);
   else
     trans_b ? gemm_eigen<T, Eigen::RowMajor, Eigen::ColMajor>(m, n, k, a, b, c)
             : gemm_eigen<T, Eigen::RowMajor, Eigen::RowMajor>(m, n, k, a, b, c);
