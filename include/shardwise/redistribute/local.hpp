@@ -29,25 +29,51 @@ struct FromLocalOptions {
   std::optional<Shape<R>> global_shape = std::nullopt;
 };
 
+/// A placement whose gradient is declared: `from_local<WithGradient<Replicate, Partial<>>>(x, mesh)`. `G`: `Partial<>`
+/// where each rank's gradient shall be a term that is summed elsewhere, else the default. PyTorch: `grad_placements`.
+template <Placement P, Placement G>
+struct WithGradient {
+  using placement = P;
+  using gradient = G;
+};
+
 namespace detail {
 
+template <class P>
+inline constexpr bool declares_gradient = false;
+template <class P, class G>
+inline constexpr bool declares_gradient<WithGradient<P, G>> = true;
+
+template <class P>
+struct declaration {
+  using placement = P;
+  template <std::size_t R>
+  using gradient = GradientPlacement<Normalized<P, R>>;
+};
+template <class P, class G>
+struct declaration<WithGradient<P, G>> {
+  using placement = P;
+  template <std::size_t R>
+  using gradient = Normalized<G, R>;
+};
+
 // The gradient of a distributed tensor becomes the gradient of the part that it was made of: a pending sum is
-// settled here, once.
+// settled here, once, but on the axes of `left`, where the part's gradient is a term.
 template <class Mesh, bool Interleaved = false>
 struct FromLocalNode final : Node {
   using List = PlacementList<Mesh::ndim>;
-  FromLocalNode(const Mesh& m, const List& list, const Extents& shape)
-      : Node("from_local"), mesh(m), placements(list), global(shape), module(trace_state().module) {}
+  FromLocalNode(const Mesh& m, const List& list, const Extents& shape, std::uint32_t terms)
+      : Node("from_local"), mesh(m), placements(list), global(shape), left(terms), module(trace_state().module) {}
 
   void backward(GradSlot& out) override {
     GradSlot& slot = *inputs[0];
-    if (out.pending == 0) {
+    if (out.pending == left) {
       accumulate(slot, std::move(out.grad), 0);
       return;
     }
     const std::string_view before = std::exchange(trace_state().module, module);
     Buffer grad(static_cast<std::size_t>(slot.count) * size_of(slot.dtype));
-    execute_placed<Interleaved>(mesh, arrived(placements, out.pending), arrived(placements, 0), global, slot.dtype,
+    execute_placed<Interleaved>(mesh, arrived(placements, out.pending), arrived(placements, left), global, slot.dtype,
                                 out.grad.data(), grad.data());
     trace_state().module = before;
     accumulate(slot, std::move(grad), 0);
@@ -56,6 +82,7 @@ struct FromLocalNode final : Node {
   Mesh mesh;
   List placements;
   Extents global;
+  std::uint32_t left;
   std::string_view module;
 };
 
@@ -96,11 +123,13 @@ bool uneven(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, const
 }
 
 // The part `x` of a tensor on a mesh, over values: one a kind of mesh is compiled. `asked`: the global sizes, or null.
+// `left`: the axes on which the gradient of the part is a term.
 template <bool Interleaved, class Mesh>
 std::shared_ptr<TensorImpl> part_of(TensorImpl& x, const Mesh& mesh, const PlacementList<Mesh::ndim>& placements,
-                                    const Extents* asked, std::size_t element) {
-  const std::uint64_t key = remembered_placements(placements);
-  const bool returns = x.origin != nullptr && x.origin->mesh == mesh.identity() && x.origin->placements == key;
+                                    const Extents* asked, std::size_t element, std::uint32_t left) {
+  const std::uint64_t lies = remembered_placements(placements);
+  const std::uint64_t key = lies * 31 + left;
+  const bool returns = x.origin != nullptr && x.origin->mesh == mesh.identity() && x.origin->placements == lies;
   const Extents global = asked != nullptr ? *asked
                          : returns        ? x.origin->global
                                           : infer_global(mesh, placements, x.global);
@@ -123,7 +152,7 @@ std::shared_ptr<TensorImpl> part_of(TensorImpl& x, const Mesh& mesh, const Place
                       ShapeError);
   }
   if (record) {
-    auto node = std::make_shared<FromLocalNode<Mesh, Interleaved>>(mesh, placements, global);
+    auto node = std::make_shared<FromLocalNode<Mesh, Interleaved>>(mesh, placements, global, left);
     node->inputs.push_back(x.slot);
     y->slot = make_slot(x.slot->dtype, x.local.elements(), false, not_first_mask(mesh));
     y->slot->producer = std::move(node);
@@ -155,6 +184,17 @@ auto to_local_of(const X& x) {
   return local;
 }
 
+template <class Y, std::uint32_t left, class T, std::size_t R, class Mesh>
+Y from_local_to(const BasicTensor<T, R, Local<Host>>& x, const Mesh& mesh, const FromLocalOptions<R>& options) {
+  static_assert(partials_mix(Y::placements),
+                "shardwise::from_local: [P4] pending reductions of one tensor are alike; only Sum and Avg mix");
+  Extents global;
+  if (options.global_shape) global = Extents(*options.global_shape);
+  return Y(part_of<is_interleaved(Y::placements)>(*x.impl(), mesh, Y::placements,
+                                                  options.global_shape ? &global : nullptr, sizeof(T), left),
+           mesh);
+}
+
 }  // namespace detail
 
 /// A distributed tensor made of every rank's part, which is shared, not copied.
@@ -163,7 +203,8 @@ auto to_local_of(const X& x) {
 /// elementwise operators made of it, has the size that it came from where it returns); no communication checks it, so
 /// ranks whose sizes disagree get a `MismatchError` at the first collective. With a shape, a part that does not fit is a
 /// `ShapeError` at once. `Replicate` and `Partial` parts are taken at their word.
-/// Gradient: a pending sum is reduced, once for all tensors made of `x` on this mesh with these placements.
+/// Gradient: a pending sum is reduced, once for all tensors made of `x` on this mesh with these placements; it stays where it is
+/// declared so, `WithGradient<P, Partial<>>` in place of P: then the gradients of the parts are the terms.
 /// PyTorch: `DTensor.from_local`.
 template <class... P, class T, std::size_t R, class Comm, Name... Axes>
 auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, Axes...>& mesh,
@@ -174,14 +215,30 @@ auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, 
       (shard_dim_in_range<P, R> && ...),
       "shardwise::from_local: [P2] the shard dimension exists in the tensor; choose one from -rank to rank - 1");
   if constexpr (sizeof...(P) == Mesh::ndim && (shard_dim_in_range<P, R> && ...)) {
-    using Y = DTensor<T, R, Mesh, Normalized<P, R>...>;
-    static_assert(detail::partials_mix(Y::placements),
-                  "shardwise::from_local: [P4] pending reductions of one tensor are alike; only Sum and Avg mix");
-    detail::Extents global;
-    if (options.global_shape) global = detail::Extents(*options.global_shape);
-    return Y(detail::part_of<detail::is_interleaved(Y::placements)>(
-                 *x.impl(), mesh, Y::placements, options.global_shape ? &global : nullptr, sizeof(T)),
-             mesh);
+    return detail::from_local_to<DTensor<T, R, Mesh, Normalized<P, R>...>, 0>(x, mesh, options);
+  } else {
+    return x;
+  }
+}
+template <class... P, class T, std::size_t R, class Comm, Name... Axes>
+  requires(detail::declares_gradient<P> || ...)
+auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, Axes...>& mesh,
+                const FromLocalOptions<R>& options = {}) {
+  using Mesh = DeviceMesh<Comm, Axes...>;
+  static_assert(sizeof...(P) == Mesh::ndim, "shardwise::from_local: [P1] one placement per mesh axis");
+  constexpr bool exist = (shard_dim_in_range<typename detail::declaration<P>::placement, R> && ...);
+  static_assert(
+      exist, "shardwise::from_local: [P2] the shard dimension exists in the tensor; choose one from -rank to rank - 1");
+  if constexpr (sizeof...(P) == Mesh::ndim && exist) {
+    using Y = DTensor<T, R, Mesh, Normalized<typename detail::declaration<P>::placement, R>...>;
+    static_assert(
+        (detail::gradient_declaration_fits<typename detail::declaration<P>::template gradient<R>,
+                                           Normalized<typename detail::declaration<P>::placement, R>> &&
+         ...),
+        "shardwise::from_local: [L1] the gradient of a shard is sharded alike, of anything else Replicate or Partial<>");
+    constexpr detail::PlacementList<sizeof...(P)> gradients{
+        placement_value<typename detail::declaration<P>::template gradient<R>>...};
+    return detail::from_local_to<Y, detail::pending_axes(gradients)>(x, mesh, options);
   } else {
     return x;
   }
