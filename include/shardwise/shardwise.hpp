@@ -20,3 +20,6 @@
 #include <shardwise/parallel/parallelize_module.hpp>
 #include <shardwise/parallel/styles.hpp>
 #include <shardwise/plan/plan.hpp>
+#include <shardwise/redistribute/all.hpp>
+#include <shardwise/redistribute/as_partial.hpp>
+#include <shardwise/redistribute/async.hpp>

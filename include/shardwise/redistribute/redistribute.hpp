@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include <shardwise/base/memory.hpp>
 #include <shardwise/comm/trace.hpp>
 #include <shardwise/redistribute/execute.hpp>
 #include <shardwise/redistribute/remap.hpp>
@@ -132,22 +133,25 @@ constexpr bool has_gradient(const PlacementList<N>& list) {
 template <class A, class B>
 inline constexpr bool either_interleaved = is_interleaved(A::placements) || is_interleaved(B::placements);
 
+// y is x, moved.
+template <class Y, class X>
+void record_redistribute(Y& y, const X& x) {
+  if (!wants_grad(x)) return;
+  SHARDWISE_REQUIRE(
+      has_gradient(X::placements),
+      "shardwise::redistribute: a pending maximum, minimum or product has no gradient; detach(x) or use NoGrad");
+  auto node = make_cached<RedistributeNode<typename X::Mesh, either_interleaved<X, Y>>>(
+      x.mesh(), X::placements, Y::placements, x.impl()->global);
+  node->inputs.push_back(x.impl()->slot);
+  record(y, std::move(node));
+}
+
 template <class Target, class X>
 Target redistribute_to(const X& x) {
-  constexpr bool interleaved = either_interleaved<X, Target>;
-  using Mesh = typename X::Mesh;
   Target y = make_tensor<typename X::value_type, X::rank, typename Target::layout_type>(x.impl()->global, x.mesh());
-  execute_placed<interleaved>(x.mesh(), X::placements, Target::placements, x.impl()->global,
-                              dtype_of<typename X::value_type>, x.data(), y.data());
-  if (wants_grad(x)) {
-    SHARDWISE_REQUIRE(
-        has_gradient(X::placements),
-        "shardwise::redistribute: a pending maximum, minimum or product has no gradient; detach(x) or use NoGrad");
-    auto node = std::make_shared<RedistributeNode<Mesh, interleaved>>(x.mesh(), X::placements, Target::placements,
-                                                                      x.impl()->global);
-    node->inputs.push_back(x.impl()->slot);
-    record(y, std::move(node));
-  }
+  execute_placed<either_interleaved<X, Target>>(x.mesh(), X::placements, Target::placements, x.impl()->global,
+                                                dtype_of<typename X::value_type>, x.data(), y.data());
+  record_redistribute(y, x);
   return y;
 }
 

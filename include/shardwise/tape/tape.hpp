@@ -15,6 +15,7 @@
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/base/memory.hpp>
 
 namespace shardwise {
 
@@ -104,6 +105,8 @@ inline TapeState& tape_state() {
   return state;
 }
 
+using SlotList = std::vector<std::shared_ptr<GradSlot>, CachedAllocator<std::shared_ptr<GradSlot>>>;
+
 // An operator that was run: its name, the slots of its inputs (null where no gradient is wanted), and how
 // the gradient of its output becomes theirs.
 struct Node {
@@ -112,12 +115,12 @@ struct Node {
   Node& operator=(const Node&) = delete;
   virtual ~Node() {
     // Long chains are taken apart here in a loop, not by recursion through the producers.
-    thread_local std::vector<std::shared_ptr<GradSlot>>* open = nullptr;
+    thread_local SlotList* open = nullptr;
     if (open != nullptr) {
       for (auto& slot : inputs) open->push_back(std::move(slot));
       return;
     }
-    std::vector<std::shared_ptr<GradSlot>> chain = std::move(inputs);
+    SlotList chain = std::move(inputs);
     open = &chain;
     while (!chain.empty()) {
       std::shared_ptr<GradSlot> slot = std::move(chain.back());
@@ -130,7 +133,7 @@ struct Node {
 
   const char* name;
   std::uint64_t sequence;
-  std::vector<std::shared_ptr<GradSlot>> inputs;
+  SlotList inputs;
 };
 
 // Runs every node that the slot depends on, once, the latest first. A node's sequence number is larger than those of

@@ -14,6 +14,7 @@
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/base/memory.hpp>
 #include <shardwise/comm/trace.hpp>
 #include <shardwise/placement/index_set.hpp>
 #include <shardwise/tape/tape.hpp>
@@ -69,7 +70,7 @@ struct TensorImpl {
 // Compiled once: what each tensor type would otherwise bring along.
 [[gnu::noinline]] inline std::shared_ptr<TensorImpl> share_impl(const Buffer& buffer, const Extents& global,
                                                                 const Extents& local) {
-  auto impl = std::make_shared<TensorImpl>();
+  auto impl = make_cached<TensorImpl>();
   impl->buffer = buffer;
   impl->global = global;
   impl->local = local;
@@ -88,7 +89,7 @@ struct TensorImpl {
 }
 [[gnu::noinline]] inline std::shared_ptr<GradSlot> make_slot(DType dtype, std::int64_t count, bool leaf,
                                                              std::uint32_t not_first) {
-  auto slot = std::make_shared<GradSlot>();
+  auto slot = make_cached<GradSlot>();
   slot->dtype = dtype;
   slot->count = count;
   slot->leaf = leaf;
