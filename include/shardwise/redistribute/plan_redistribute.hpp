@@ -7,7 +7,7 @@
 
 #include <shardwise/mesh/device_mesh.hpp>
 #include <shardwise/placement/planner.hpp>
-#include <shardwise/redistribute/execute.hpp>
+#include <shardwise/redistribute/redistribute.hpp>
 
 namespace shardwise {
 
@@ -40,6 +40,9 @@ constexpr RedistributePlan plan_between(const Shape<N>& mesh, const Extents* sha
     static_assert(all_reachable<From, To>,
                   "shardwise::plan_redistribute: [P3] the target is Partial where the source is not; only a sum can be "
                   "made of a value");
+    static_assert(
+        partials_mix(From::values),
+        "shardwise::plan_redistribute: [P4] pending reductions of one tensor are alike; only Sum and Avg mix");
     return plan({From::values.data(), To::values.data(), mesh.data(), static_cast<int>(N)}, shape, options);
   } else {
     return {};
