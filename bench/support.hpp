@@ -5,9 +5,27 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <thread>
 #include <vector>
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
 namespace bench {
+
+// The calling thread stays on one core. Without it the scheduler's moves are most of the spread of a short run.
+inline void pin_to_core(int core) {
+#if defined(__linux__)
+  const unsigned cores = std::thread::hardware_concurrency();
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(static_cast<unsigned>(core) % (cores == 0 ? 1 : cores), &set);
+  sched_setaffinity(0, sizeof set, &set);
+#else
+  static_cast<void>(core);
+#endif
+}
 
 template <class F>
 double seconds(F&& f) {
@@ -36,6 +54,7 @@ class Pairs {
   double subject() const { return quantile(subject_, 0.5); }
   double baseline() const { return quantile(baseline_, 0.5); }
   double extra() const { return quantile(extra_, 0.5); }
+  std::size_t count() const { return ratio_.size(); }
 
  private:
   std::vector<double> subject_, baseline_, ratio_, extra_;

@@ -1,25 +1,81 @@
 #!/usr/bin/env bash
-# Builds the benchmarks in release mode (with a BLAS where one is installed) and prints one table: each figure a ratio of
-# two times of this run, with its limit. SHARDWISE_TORCH_PYTHON names a Python with PyTorch to stand beside it.
+# Builds the benchmarks in release mode (with a BLAS where one is installed) and runs them: bench.sh [TASK]
+#   all     everything but the peers (the default): each figure a ratio of two times of this run
+#   gates   the figures of redistribute that have limits, in under a minute once built:
+#           GATE <name> <measured> <limit> ok|over; status 1 if one is over
+#   peers   redistribute beside raw MPI, ScaLAPACK, FFTW and PyTorch, in one table; installs what Debian has of them
+#   growth  how redistribute grows with ranks and sizes, as tables
+# SHARDWISE_TORCH_PYTHON names a Python with PyTorch to stand beside it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-scripts/setup.sh build
+task=${1:-all}
+case $task in
+  all | gates | peers | growth) ;;
+  *)
+    printf "bench: unknown task '%s' (known: all gates peers growth)\n" "$task" >&2
+    exit 2
+    ;;
+esac
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
 build=build/bench
-log=$build/build.log
-mkdir -p "$build"
-options=(-D CMAKE_BUILD_TYPE=Release -D SHARDWISE_BUILD_TESTS=OFF -D SHARDWISE_BUILD_EXAMPLES=OFF -D SHARDWISE_INSTALL=OFF
-         -D SHARDWISE_BUILD_BENCH=ON -D SHARDWISE_BLAS=AUTO)
-if command -v ccache >/dev/null; then
-  options+=(-D CMAKE_CXX_COMPILER_LAUNCHER=ccache)
+build_target() {  # build_target <CMake target>
+  local log=$build/build.log
+  mkdir -p "$build"
+  local options=(-D CMAKE_BUILD_TYPE=Release -D SHARDWISE_BUILD_TESTS=OFF -D SHARDWISE_BUILD_EXAMPLES=OFF
+                 -D SHARDWISE_INSTALL=OFF -D SHARDWISE_BUILD_BENCH=ON -D SHARDWISE_BLAS=AUTO)
+  if command -v ccache >/dev/null; then
+    options+=(-D CMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  fi
+  printf 'bench: building\n' >&2
+  if ! { cmake -S . -B "$build" -G Ninja "${options[@]}" && cmake --build "$build" --target "$1"; } >"$log" 2>&1; then
+    cat "$log" >&2
+    exit 1
+  fi
+  grep -h 'matrix products' "$log" | sed 's/^-- //' >&2 || true
+}
+# What valgrind counts while this runs; nothing where valgrind is missing or cannot run.
+instructions() {
+  command -v valgrind >/dev/null || return 0
+  valgrind --tool=callgrind --callgrind-out-file=/dev/null "$@" 2>&1 | sed -n 's/.*Collected : *\([0-9]*\).*/\1/p' || true
+}
+same_placement_gate() {
+  local same none copy measured state=ok
+  same=$(instructions "$build/bench/bench_redistribute" --count same)
+  none=$(instructions "$build/bench/bench_redistribute" --count none)
+  copy=$(instructions "$build/bench/bench_redistribute" --count copy)
+  if [ -z "$same" ] || [ -z "$none" ] || [ -z "$copy" ]; then
+    printf '# thread:same-placement: skipped, valgrind is missing or does not run here\n'
+    return 0
+  fi
+  measured=$(((same - none + 10000) / 20000))
+  if [ "$measured" -gt 20 ]; then state=over; fi
+  printf 'GATE thread:same-placement %s 20 %s\n' "$measured" "$state"
+  printf '# the call alone, its result not let go; a copied handle: %s instructions\n' "$(((copy - none + 10000) / 20000))"
+  [ "$state" = ok ]
+}
+
+scripts/setup.sh build
+if [ "$task" = gates ]; then
+  scripts/setup.sh bench || printf 'bench: going on without\n' >&2
+  build_target bench_redistribute
+  status=0
+  "$build/bench/bench_redistribute" --gates || status=1
+  same_placement_gate || status=1
+  exit "$status"
 fi
-printf 'bench: building\n' >&2
-if ! { cmake -S . -B "$build" -G Ninja "${options[@]}" && cmake --build "$build"; } >"$log" 2>&1; then
-  cat "$log" >&2
-  exit 1
+if [ "$task" = peers ]; then
+  scripts/setup.sh peers || printf 'bench: going on with the peers that are here\n' >&2
+  build_target bench_redistribute
+  exec python3 bench/peers/table.py --ours "$build/bench/bench_redistribute" --build "$build/peers" \
+    --torch "${SHARDWISE_TORCH_PYTHON:-}"
 fi
-grep -h 'matrix products' "$log" | sed 's/^-- //' || true
+if [ "$task" = growth ]; then
+  build_target bench_redistribute
+  exec python3 bench/redistribute/growth.py "$build/bench/bench_redistribute"
+fi
+
+build_target all
 printf 'cores: %s, load before: %s\n' "$(nproc)" "$(cut -d' ' -f1-3 /proc/loadavg 2>/dev/null || echo unknown)"
 
 "$build/bench/bench_step"
@@ -31,13 +87,9 @@ else
 fi
 
 "$build/bench/bench_dispatch"
-if command -v valgrind >/dev/null; then
-  count() { valgrind --tool=none --log-file=/dev/null true 2>/dev/null && valgrind --tool=callgrind --callgrind-out-file=/dev/null \
-    "$build/bench/bench_dispatch" "$1" 2>&1 | sed -n 's/.*Collected : *\([0-9]*\).*/\1/p'; }
-  same=$(count same || true) copy=$(count copy || true)
-  if [ -n "$same" ] && [ -n "$copy" ]; then
-    printf '%-58s %10s  %-16s %-8s\n' 'instructions of such a redistribute beyond the copy' "$(((same - copy) / 20000))" '' 0
-  fi
+same=$(instructions "$build/bench/bench_dispatch" same) copy=$(instructions "$build/bench/bench_dispatch" copy)
+if [ -n "$same" ] && [ -n "$copy" ]; then
+  printf '%-58s %10s  %-16s %-8s\n' 'instructions of such a redistribute beyond the copy' "$(((same - copy) / 20000))" '' 0
 fi
 
 if [ -x "$build/bench/bench_parallelize_api" ]; then
@@ -49,5 +101,8 @@ if [ -x "$build/bench/bench_parallelize_api" ]; then
   done
 fi
 
-"$build/bench/bench_redistribute_thread"
+printf '\n'
+"$build/bench/bench_redistribute"
+"$build/bench/bench_redistribute" --gates || true
+same_placement_gate || true
 python3 bench/compile/times.py

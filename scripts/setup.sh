@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that what the named tasks need is installed: setup.sh [build] [test] [demo] [ci] (default: build).
+# Makes sure that what the named tasks need is installed: setup.sh [build] [test] [demo] [bench] [peers] [ci] (default: build).
 # Says what is missing and why. Installs Debian packages as root or with a password-free sudo; without those rights
 # it prints the names and stops with status 1. Changes nothing where nothing is missing.
 set -euo pipefail
@@ -52,6 +52,16 @@ for task in "${@:-build}"; do
     demo)
       need wamerican "the word list that the demo trains on" any_file /usr/share/dict/american-english /usr/share/dict/words
       ;;
+    bench)
+      need valgrind "the gate that counts instructions" command -v valgrind
+      ;;
+    peers)
+      need python3 "the table of peers" command -v python3
+      need openmpi-bin "peers of redistribute: processes over MPI" command -v mpirun.openmpi
+      need libopenmpi-dev "peers of redistribute: MPI" command -v mpicxx.openmpi
+      need libscalapack-openmpi-dev "peers of redistribute: ScaLAPACK's pdgemr2d" any_file /usr/lib/*/libscalapack-openmpi.so
+      need libfftw3-mpi-dev "peers of redistribute: FFTW's transpose" any_file /usr/include/fftw3-mpi.h
+      ;;
     ci)
       need git "the list of files whose format is checked" command -v git
       need clang-19 "the sanitizer runs" command -v clang++-19
@@ -61,7 +71,7 @@ for task in "${@:-build}"; do
       need clang-format-19 "the format check" command -v clang-format-19
       ;;
     *)
-      printf "setup: unknown task '%s' (known: build test demo ci)\n" "$task" >&2
+      printf "setup: unknown task '%s' (known: build test demo bench peers ci)\n" "$task" >&2
       exit 2
       ;;
   esac
