@@ -13,6 +13,7 @@
 #include <shardwise/placement/placement.hpp>
 #include <shardwise/placement/transition.hpp>
 #include <shardwise/redistribute/local.hpp>
+#include <shardwise/redistribute/other_mesh.hpp>
 #include <shardwise/redistribute/plan_redistribute.hpp>
 #include <shardwise/redistribute/redistribute.hpp>
 #include <shardwise/tape/tape.hpp>

@@ -67,6 +67,7 @@ struct Grid {
   std::vector<int> ranks;  // world ranks, row-major
   std::array<Name, N> names{};
   bool member = false;
+  std::shared_ptr<const Comm> world;  // what the mesh was made of: where it meets ranks of other meshes
   // Communicators by set of axes (bit a for axis a), made when first needed by all members alike. Users may keep
   // references to them.
   mutable std::vector<std::pair<std::uint32_t, std::shared_ptr<const Comm>>> groups;
@@ -152,6 +153,7 @@ class DeviceMesh {
         return DeviceMesh<Comm, Chosen...>(std::static_pointer_cast<const Part>(known));
       auto grid = std::make_shared<Part>();
       grid->names = chosen;
+      grid->world = grid_->world;
       for (std::size_t i = 0; i < sizeof...(Chosen); ++i) {
         const auto axis = static_cast<std::size_t>(detail::axis_index(names, chosen[i]));
         grid->shape[i] = grid_->shape[axis];
@@ -187,6 +189,7 @@ class DeviceMesh {
     if (auto known = grid_->part(key)) return DeviceMesh<Comm, name>(std::static_pointer_cast<const Part>(known));
     auto grid = std::make_shared<Part>();
     grid->names = {name};
+    grid->world = grid_->world;
     grid->member = is_member();
     grid->shape[0] = 1;
     for (const Name& one : chosen) {
@@ -289,6 +292,7 @@ DeviceMesh<Comm, Axes...> init_device_mesh(const Comm& world, const std::int64_t
   constexpr std::size_t n = sizeof...(Axes);
   auto grid = std::make_shared<detail::Grid<Comm, n>>();
   grid->names = {Axes...};
+  grid->world = std::make_shared<const Comm>(world);
   std::int64_t size = 1;
   for (std::size_t a = 0; a < n; ++a) {
     SHARDWISE_REQUIRE(shape[a] > 0, detail::text("shardwise::init_device_mesh: axis \"", grid->names[a].view(),

@@ -159,7 +159,7 @@ auto reshape(const BasicTensor<T, R, L>& x, const Shape<RY>& shape) {
                             !detail::is_interleaved(detail::layout_traits<Layout>::placements);
     static_assert(
         ranges,
-        "shardwise::reshape: [O26] a block-cyclic or strided tensor keeps its shape; redistribute to Shard first");
+        "shardwise::reshape: [O27] a block-cyclic or strided tensor keeps its shape; redistribute to Shard first");
     constexpr bool fits = ranges && detail::placements_fit<Layout, RY>;
     static_assert(fits || !ranges,
                   "shardwise::reshape: [O25] a sharded dimension does not exist in the result; name its placement: "

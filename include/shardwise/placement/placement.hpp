@@ -36,7 +36,6 @@ struct Partial {
 /// ScaLAPACK (`numroc`, `indxl2g` with the first block on rank 0). Negative D counts from the end.
 template <int D, std::int64_t B>
 struct BlockCyclic {
-  static_assert(B >= 1, "shardwise::BlockCyclic: [B1] a block has at least one index");
   static constexpr int dim = D;
   static constexpr std::int64_t block = B;
   friend constexpr bool operator==(const BlockCyclic&, const BlockCyclic&) = default;
@@ -47,7 +46,6 @@ struct BlockCyclic {
 /// PyTorch: `_StridedShard(dim, split_factor=F)`.
 template <int D, std::int64_t F>
 struct StridedShard {
-  static_assert(F >= 1, "shardwise::StridedShard: [B2] the split factor is at least one");
   static constexpr int dim = D;
   static constexpr std::int64_t split_factor = F;
   friend constexpr bool operator==(const StridedShard&, const StridedShard&) = default;
@@ -108,11 +106,13 @@ struct placement_traits<Partial<Op>> {
 };
 template <int D, std::int64_t B>
 struct placement_traits<BlockCyclic<D, B>> {
+  static_assert(B >= 1, "shardwise::BlockCyclic: [B1] a block has at least one index");
   static constexpr bool known = true;
   static constexpr PlacementValue value = block_cyclic_value(D, B);
 };
 template <int D, std::int64_t F>
 struct placement_traits<StridedShard<D, F>> {
+  static_assert(F >= 1, "shardwise::StridedShard: [B2] the split factor is at least one");
   static constexpr bool known = true;
   static constexpr PlacementValue value = strided_value(D, F);
 };

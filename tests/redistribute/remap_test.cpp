@@ -1,0 +1,265 @@
+// Moves to another mesh: the same ranks in another order or shape, some, more or others of the world, against a brute-force
+// oracle that also counts what must cross.
+#include <shardwise/core.hpp>
+#include <shardwise/ops/elementwise.hpp>
+#include <shardwise/ops/reduction.hpp>
+#include <shardwise/testing/doctest.hpp>
+
+#include <algorithm>
+#include <numeric>
+
+#include "redistribute/oracle.hpp"
+#include "redistribute/values.hpp"
+
+using namespace shardwise;
+using namespace test;
+
+namespace {
+
+struct Random {
+  std::uint64_t state;
+  std::int64_t below(std::int64_t n) {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return static_cast<std::int64_t>((state >> 11) % static_cast<std::uint64_t>(n));
+  }
+};
+
+// A mesh as the oracle sees it.
+struct Plan {
+  Index shape;
+  std::vector<int> ranks;
+  test::PlacementVector placements;
+
+  int find(int rank) const {
+    const auto at = std::find(ranks.begin(), ranks.end(), rank);
+    return at == ranks.end() ? -1 : static_cast<int>(at - ranks.begin());
+  }
+  Index coordinate(int position) const {
+    Index c(shape.size());
+    std::int64_t rest = position;
+    for (std::size_t a = shape.size(); a-- > 0; rest /= shape[a]) c[a] = rest % shape[a];
+    return c;
+  }
+  std::vector<Index> lists(int rank, const Index& global) const {
+    if (find(rank) < 0) return {};
+    return held(placements, shape, coordinate(find(rank)), global);
+  }
+};
+
+bool holds(const std::vector<Index>& lists, const Index& index) {
+  for (std::size_t d = 0; d < index.size(); ++d)
+    if (std::find(lists[d].begin(), lists[d].end(), index[d]) == lists[d].end()) return false;
+  return true;
+}
+
+struct Expected {
+  std::vector<double> values;
+  std::int64_t received = 0;  // elements and terms that the rank does not have itself
+};
+
+Expected expected_on(int rank, const Plan& from, const Plan& to, const Index& global, std::int64_t salt) {
+  Expected e;
+  if (to.find(rank) < 0) return e;
+  const Case c{from.shape, global, from.placements, from.placements, salt};
+  const bool member = from.find(rank) >= 0;
+  const std::vector<Index> own = from.lists(rank, global);
+  std::int64_t terms = 1;
+  double divisor = 1;
+  for (std::size_t a = 0; a < from.shape.size(); ++a)
+    if (from.placements[a].is_partial()) {
+      terms *= from.shape[a];
+      if (from.placements[a].op == ReduceOp::avg) divisor *= static_cast<double>(from.shape[a]);
+    }
+  for_each_index(to.lists(rank, global), [&](const Index& index) {
+    double value = 0;
+    for (std::int64_t t = 0; t < terms; ++t) {
+      Index at(from.shape.size(), 0);
+      std::int64_t rest = t;
+      for (std::size_t a = at.size(); a-- > 0;)
+        if (from.placements[a].is_partial()) {
+          at[a] = rest % from.shape[a];
+          rest /= from.shape[a];
+        }
+      value += term(c, index, at);
+    }
+    e.values.push_back(value / divisor);
+    e.received += terms - (member && holds(own, index) ? 1 : 0);
+  });
+  return e;
+}
+
+template <class A, class B>
+void check_move(const ThreadCommunicator& world, const A& a, const B& b, const Plan& from, const Plan& to,
+                const Index& global, std::int64_t salt, Failures& failures) {
+  std::vector<double> in;
+  if (from.find(world.rank()) >= 0)
+    in = source(Case{from.shape, global, from.placements, from.placements, salt},
+                from.coordinate(from.find(world.rank())));
+  std::int64_t moving = 0;
+  for (int r = 0; r < world.size(); ++r) moving += expected_on(r, from, to, global, salt).received;
+  const Expected e = expected_on(world.rank(), from, to, global, salt);
+  std::vector<double> out(e.values.size() + 1, 99);
+  const Counter counter;
+  detail::execute_across(a, list_of<A::ndim>(from.placements), b, list_of<B::ndim>(to.placements), extents_of(global),
+                         DType::float64, in.data(), out.data());
+  const bool bounded = out.back() == 99;
+  out.pop_back();
+  const auto where = [&] {
+    std::string s = text(global) + " " + text(from.placements) + text(from.shape) + " of";
+    for (const int r : from.ranks) s += " " + std::to_string(r);
+    s += " -> " + text(to.placements) + text(to.shape) + " of";
+    for (const int r : to.ranks) s += " " + std::to_string(r);
+    return s + " at " + std::to_string(world.rank());
+  };
+  if (out != e.values || !bounded) failures.add(where());
+  if (counter.bytes != 8 * e.received) failures.add("bytes " + std::to_string(counter.bytes) + ": " + where());
+  if (counter.total > (moving > 0 ? 1 : 0)) failures.add("collectives: " + where());
+}
+
+Plan random_plan(Random& random, int world, std::size_t axes, std::int64_t rank, bool source) {
+  Plan plan;
+  for (std::size_t a = 0; a < axes; ++a) plan.shape.push_back(1 + random.below(3));
+  while (plan.shape[0] * (axes > 1 ? plan.shape[1] : 1) > world)
+    --*std::max_element(plan.shape.begin(), plan.shape.end());
+  std::vector<int> all(static_cast<std::size_t>(world));
+  std::iota(all.begin(), all.end(), 0);
+  for (std::size_t i = all.size(); i > 1; --i)
+    std::swap(all[i - 1], all[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(i)))]);
+  std::int64_t size = 1;
+  for (const std::int64_t n : plan.shape) size *= n;
+  plan.ranks.assign(all.begin(), all.begin() + size);
+  for (std::size_t a = 0; a < axes; ++a) {
+    const int d = rank > 0 ? static_cast<int>(random.below(rank)) : 0;
+    const std::int64_t kind = rank == 0 ? 0 : random.below(5);
+    PlacementValue p = detail::replicate_value();
+    if (kind == 1 || kind == 2) p = detail::shard_value(d);
+    if (kind == 3) p = detail::block_cyclic_value(d, 1 + random.below(3));
+    if (kind == 4) p = detail::strided_value(d, 1 + random.below(3));
+    if (source && random.below(5) == 0) p = detail::partial_value(random.below(2) == 0 ? ReduceOp::sum : ReduceOp::avg);
+    plan.placements.push_back(p);
+  }
+  return plan;
+}
+
+template <Name Axis>
+DeviceMesh<ThreadCommunicator, Axis> make(const ThreadCommunicator& world, const Plan& p) {
+  return init_device_mesh<Axis>(world, {p.shape[0]}, {.ranks = p.ranks});
+}
+template <Name First, Name Second>
+DeviceMesh<ThreadCommunicator, First, Second> make(const ThreadCommunicator& world, const Plan& p) {
+  return init_device_mesh<First, Second>(world, {p.shape[0], p.shape[1]}, {.ranks = p.ranks});
+}
+
+}  // namespace
+
+TEST_CASE("random moves between random meshes of one world give what the oracle says, and no byte more crosses") {
+  for (const int n : {1, 3, 6}) {
+    Failures failures;
+    run_ranks(n, [&](ThreadCommunicator world) {
+      Random random{static_cast<std::uint64_t>(n) * 2654435761u + 88172645463325252u};
+      for (int i = 0; i < 500; ++i) {
+        const std::int64_t rank = random.below(12) == 0 ? 0 : 1 + random.below(2);
+        Index global;
+        for (std::int64_t d = 0; d < rank; ++d) global.push_back(random.below(10));
+        const Plan a = random_plan(random, n, 1, rank, true), b = random_plan(random, n, 1, rank, false);
+        const Plan c = random_plan(random, n, 2, rank, true), d = random_plan(random, n, 2, rank, false);
+        const auto ma = make<"x">(world, a);
+        const auto mb = make<"x">(world, b);
+        const auto mc = make<"x", "y">(world, c);
+        const auto md = make<"x", "y">(world, d);
+        check_move(world, ma, mb, a, b, global, i, failures);
+        check_move(world, ma, md, a, d, global, i, failures);
+        check_move(world, mc, mb, c, b, global, i, failures);
+        check_move(world, mc, md, c, d, global, i, failures);
+      }
+    });
+    INFO(failures.count(), " failures, the first: ", failures.first());
+    CHECK(failures.count() == 0);
+  }
+}
+
+SHARDWISE_TEST_RANKS("the same ranks in another shape with the same parts: the elements are shared, nobody meets", 6) {
+  const auto line = init_device_mesh<"r">(world, {6});
+  const auto grid = init_device_mesh<"dp", "tp">(world, {2, 3});
+  const auto x = distribute_tensor<Shard<0>>(counting<float>({12, 2}), line);
+  const Counter counter;
+  const auto y = redistribute<Shard<0>, Shard<0>>(x, grid);
+  CHECK(counter.total == 0);
+  CHECK(y.data() == x.data());
+  CHECK(y.local_offset() == x.local_offset());
+  CHECK(y.shape() == x.shape());
+  const auto back = redistribute<Shard<0>>(y, line);
+  CHECK(back.data() == x.data());
+  CHECK(counter.total == 0);
+}
+
+SHARDWISE_TEST_RANKS("a replicated tensor is cut on any mesh over the same ranks without communication", 4) {
+  const auto line = init_device_mesh<"r">(world, {4});
+  const auto turned = init_device_mesh<"r">(world, {4}, {.ranks = {3, 1, 0, 2}});
+  const auto whole = counting<float>({7, 2});
+  const auto x = distribute_tensor<Replicate>(whole, line);
+  const Counter counter;
+  const auto y = redistribute<Shard<0>>(x, turned);
+  CHECK(counter.total == 0);
+  CHECK(equal(y.to_local(), distribute_tensor<Shard<0>>(whole, turned, {.src_data_rank = no_source}).to_local()));
+}
+
+SHARDWISE_TEST_RANKS("another order of the ranks: only what changes hands crosses", 4) {
+  const auto line = init_device_mesh<"r">(world, {4});
+  const auto swapped = init_device_mesh<"r">(world, {4}, {.ranks = {0, 1, 3, 2}});
+  const auto x = distribute_tensor<Shard<0>>(counting<float>({8, 3}), line);
+  const Counter counter;
+  const auto y = redistribute<Shard<0>>(x, swapped);
+  CHECK(counter.total == 1);
+  CHECK(counter.bytes == (world.rank() < 2 ? 0 : 2 * 3 * 4));
+  CHECK(equal(y.full_tensor(), counting<float>({8, 3})));
+}
+
+SHARDWISE_TEST_RANKS("other ranks of the world: the gradient goes back, outsiders hold nothing and none waits", 5) {
+  const auto first = init_device_mesh<"a">(world, {2}, {.ranks = {0, 1}});
+  const auto second = init_device_mesh<"b">(world, {2}, {.ranks = {4, 2}});
+  const auto whole = counting<float>({5, 3});
+  auto x = distribute_tensor<Shard<0>>(whole, first);
+  x.requires_grad(true);
+  const auto y = redistribute<BlockCyclic<1, 1>>(x, second);
+  CHECK(y.shape() == Shape<2>{5, 3});
+  CHECK(y.requires_grad());
+  if (second.is_member()) {
+    CHECK(equal(y.to_local(),
+                distribute_tensor<BlockCyclic<1, 1>>(whole, second, {.src_data_rank = no_source}).to_local()));
+  } else {
+    CHECK(y.size() == 0);
+  }
+  const auto z = redistribute<Shard<0>>(y, first);
+  if (first.is_member()) CHECK(equal(z.to_local(), x.to_local()));
+  const Counter counter;
+  backward(sum(y * y));
+  CHECK(counter.total <= 1);
+  if (first.is_member()) {
+    CHECK(counter.bytes == x.size() * 4);
+    for (std::int64_t i = 0; i < x.size(); ++i) CHECK(x.grad().data()[i] == 2 * x.data()[i]);
+  }
+}
+
+SHARDWISE_TEST_RANKS("a pending sum is settled on the way to another mesh, and a pending gradient on the way back", 4) {
+  const auto line = init_device_mesh<"r">(world, {4});
+  const auto half = init_device_mesh<"h">(world, {2}, {.ranks = {2, 1}});
+  const auto term = counting<float>({6, 2});
+  auto local = detach(term);
+  local.requires_grad(true);
+  const auto p = from_local<Partial<Avg>>(local, line);
+  const auto y = redistribute<Replicate>(p, half);
+  if (half.is_member()) CHECK(equal(y.to_local(), term));
+  backward(to_local<Partial<>>(y), full<float>({half.is_member() ? 6 : 0, half.is_member() ? 2 : 0}, 1.0f));
+  CHECK(all_are(local.grad(), 0.5));  // two ranks used it, a quarter of each term
+}
+
+SHARDWISE_TEST_RANKS("meshes of different communicators are refused", 2) {
+  const auto part = world.split(0, world.rank());
+  const auto a = init_device_mesh<"r">(world, {2});
+  const auto b = init_device_mesh<"r">(*part, {2});
+  const auto x = distribute_tensor<Shard<0>>(counting<float>({2, 2}), a);
+  CHECK(contains(thrown<Error>([&] { (void)redistribute<Shard<0>>(x, b); }), "made of different communicators"));
+}
