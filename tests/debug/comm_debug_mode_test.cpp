@@ -250,20 +250,25 @@ SHARDWISE_TEST_RANKS("CM-9 TE-4 a transformer, tensor-parallel: its communicatio
   CHECK(comm.total_count() == 0);
 }
 
+namespace {
+
+constexpr auto sequence_plan = parallelize_plan(
+    "tok_embeddings"_path = RowwiseParallel{.input_layouts = Replicate{}, .output_layouts = Shard<1>{}},
+    "pos_embeddings"_path = RowwiseParallel{.input_layouts = Replicate{}, .output_layouts = Shard<0>{}},
+    "norm"_path = SequenceParallel{}, "layers.*.*_norm"_path = SequenceParallel{},
+    "layers.*.attention"_path = PrepareModuleInput{.input_layouts = Shard<1>{}, .desired_input_layouts = Replicate{}},
+    "layers.*.attention.w[qkv]"_path = ColwiseParallel{},
+    "layers.*.attention.wo"_path = RowwiseParallel{.output_layouts = Shard<1>{}},
+    "layers.*.feed_forward.w1"_path = ColwiseParallel{.input_layouts = Shard<1>{}},
+    "layers.*.feed_forward.w2"_path = RowwiseParallel{.output_layouts = Shard<1>{}},
+    "output"_path = ColwiseParallel{.input_layouts = Shard<1>{}, .output_layouts = Replicate{}});
+
+}  // namespace
+
 SHARDWISE_TEST_RANKS("TE-5 a transformer, parallel along the sequence: at most what PyTorch communicates", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
-  static constexpr auto plan = parallelize_plan(
-      "tok_embeddings"_path = RowwiseParallel{.input_layouts = Replicate{}, .output_layouts = Shard<1>{}},
-      "pos_embeddings"_path = RowwiseParallel{.input_layouts = Replicate{}, .output_layouts = Shard<0>{}},
-      "norm"_path = SequenceParallel{}, "layers.*.*_norm"_path = SequenceParallel{},
-      "layers.*.attention"_path = PrepareModuleInput{.input_layouts = Shard<1>{}, .desired_input_layouts = Replicate{}},
-      "layers.*.attention.w[qkv]"_path = ColwiseParallel{},
-      "layers.*.attention.wo"_path = RowwiseParallel{.output_layouts = Shard<1>{}},
-      "layers.*.feed_forward.w1"_path = ColwiseParallel{.input_layouts = Shard<1>{}},
-      "layers.*.feed_forward.w2"_path = RowwiseParallel{.output_layouts = Shard<1>{}},
-      "output"_path = ColwiseParallel{.input_layouts = Shard<1>{}, .output_layouts = Replicate{}});
   auto dense = transformer(8, 16, 16);
-  auto model = parallelize_module<plan>(dense, mesh);
+  auto model = parallelize_module<sequence_plan>(dense, mesh);
   const auto x = tokens();
   const auto positions = arange<std::int64_t>({8});
   CommDebugMode comm;
@@ -279,6 +284,42 @@ SHARDWISE_TEST_RANKS("TE-5 a transformer, parallel along the sequence: at most w
   backward(sum(z * z));
   CHECK(allclose(detach(y), detach(z), {.rtol = 1e-4, .atol = 1e-4}));
   check_close(whole(dense, Take::gradient), whole(model, Take::gradient), 1e-3);
+}
+
+SHARDWISE_TEST_RANKS("TE-6 only what is trained costs communication in the backward pass and in the step", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  const auto model = parallelize_module<sequence_plan>(transformer(8, 16, 16), mesh);
+  const auto x = tokens();
+  const auto positions = arange<std::int64_t>({8});
+  const auto check = [&](const std::vector<std::string>& trained, const Kinds& in_backward, const Kinds& in_step) {
+    std::size_t found = 0;
+    for_each_parameter(model, [&](std::string_view name, const auto& p) {
+      auto handle = p;
+      const bool train = std::find(trained.begin(), trained.end(), name) != trained.end();
+      handle.requires_grad(train);
+      found += train ? 1 : 0;
+    });
+    CHECK(found == trained.size());
+    const auto y = model(x, positions);
+    CommDebugMode comm;
+    backward(sum(y * y));
+    check_counts(comm, {}, in_backward);
+    comm.reset();
+    optim::SGD(parameters(model), {.lr = 0.1}).step();
+    check_counts(comm, in_step, {});
+    zero_grad(parameters(model));
+  };
+  const Kinds nothing, one{{Collective::all_reduce, 1}};  // PyTorch: three for each gradient of a norm
+  const Kinds whole_way{{Collective::reduce_scatter, 5}, {Collective::all_gather, 5}};
+  check({"output.weight", "norm.weight", "norm.bias"}, {{Collective::reduce_scatter, 1}}, one);
+  check({"tok_embeddings.weight", "output.weight"}, whole_way, nothing);
+  check({"tok_embeddings.weight", "output.weight", "norm.weight", "norm.bias"}, whole_way, one);
+  check({"tok_embeddings.weight", "output.weight", "norm.weight", "norm.bias", "layers.1.ffn_norm.weight",
+         "layers.1.ffn_norm.bias"},
+        whole_way, one);
+  check({"tok_embeddings.weight", "layers.0.attention.wv.weight", "layers.0.feed_forward.w1.bias",
+         "layers.1.ffn_norm.bias", "layers.1.feed_forward.w2.weight", "output.weight"},
+        whole_way, one);
 }
 
 SHARDWISE_TEST_RANKS("TE-3 inference records nothing and gives what training gives", 4) {

@@ -60,7 +60,7 @@ void check_linear(const Mesh& mesh) {
 
 }  // namespace
 
-SHARDWISE_TEST_RANKS("MM-1 MM-3 MM-4 matmul of all placements that fit, 4 ranks", 4) {
+SHARDWISE_TEST_RANKS("MM-1 MM-3 MM-4 MM-7 matmul of all placements that fit, also with fewer rows than ranks", 4) {
   check_matmul(init_device_mesh<"tp">(world, {4}));
 }
 SHARDWISE_TEST_RANKS("matmul of all placements that fit, 3 ranks", 3) {
@@ -90,7 +90,7 @@ SHARDWISE_TEST_RANKS("MM-6 MM-8 linear of rank 3: columns go last, a sharded bat
   check_sharded<At<S0>, At<S1>, At<R>>(mesh, "P(sum)", layer, line, w, b);
 }
 
-SHARDWISE_TEST_RANKS("MM-11 two axes: rows on one, columns or the inner dimension on the other", 4) {
+SHARDWISE_TEST_RANKS("MM-5 MM-11 UT-13 two axes: rows on one, columns or the inner dimension on the other", 4) {
   const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 2});
   const auto a = values({5, 6}, 1), b = values({6, 3}, 2);
   check_sharded<At<S0, R>, At<R, S1>>(mesh, "S(0)S(1)", product, a, b);

@@ -65,7 +65,7 @@ SHARDWISE_TEST_RANKS("VW-1 reshapes that leave every element on its rank", 4) {
   check_sharded<At<S0>>(mesh, "S(0)", batch, values({4, 2, 5, 5}, 1));
 }
 
-SHARDWISE_TEST_RANKS("VW-2 a reshape that would move elements is refused, on all ranks alike", 4) {
+SHARDWISE_TEST_RANKS("VW-2 VW-4 a reshape that would move elements is refused, on all ranks alike", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
   const auto uneven =
       distribute_tensor<S0>(values({6, 2}, 1), mesh);  // 2, 2, 2, 0 rows: 4, 4, 4, 0 elements; 12 split as 3, 3, 3, 3
