@@ -5,6 +5,7 @@
 
 #include <shardwise/debug/comm_debug_mode.hpp>
 #include <shardwise/io/print.hpp>
+#include <shardwise/io/scalapack.hpp>
 #include <shardwise/nn/layers.hpp>
 #include <shardwise/nn/visit.hpp>
 #include <shardwise/ops/cast.hpp>
