@@ -42,6 +42,13 @@ void run_case(const Json& c) {
   std::int64_t sizes[n];
   int ranks = 1;
   for (std::size_t a = 0; a < n; ++a) ranks *= static_cast<int>(sizes[a] = shape[a]);
+  {
+    const auto before = list_of<n>(from), after = list_of<n>(to);
+    const detail::Extents extents = extents_of(global);
+    INFO("case ", c["id"].integer());
+    CHECK(detail::plan({before.data(), after.data(), shape.data(), static_cast<int>(n)}, &extents, {}).collectives() <=
+          allowed);
+  }
   Failures failures;
   run_ranks(ranks, [&](ThreadCommunicator world) {
     const auto mesh = init_device_mesh<Axes...>(world, sizes);

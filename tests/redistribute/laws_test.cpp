@@ -112,8 +112,8 @@ TEST_CASE("two moves in a row are the direct move") {
 namespace {
 
 // The inner product of a value and its gradient on this rank: what all ranks hold alike counts on the first.
-double inner(const Index& me, const PlacementVector& value, const PlacementVector& gradient, const std::vector<double>& x,
-             const std::vector<double>& g) {
+double inner(const Index& me, const PlacementVector& value, const PlacementVector& gradient,
+             const std::vector<double>& x, const std::vector<double>& g) {
   for (std::size_t a = 0; a < me.size(); ++a)
     if (value[a].is_replicate() && gradient[a].is_replicate() && me[a] != 0) return 0;
   double sum = 0;
@@ -123,45 +123,87 @@ double inner(const Index& me, const PlacementVector& value, const PlacementVecto
 
 }  // namespace
 
-TEST_CASE("the backward of a move is its adjoint, for complete and for pending gradients") {
-  struct Sum {
-    std::string what;
-    double forward = 0, backward = 0;
-  };
-  for (const int n : worlds) {
-    std::vector<Sum> sums;
-    std::mutex mutex;
-    run_ranks(n, [&](ThreadCommunicator world) {
-      const auto mesh = init_device_mesh<"tp">(world, {n});
-      const Index me = coordinate_of(mesh);
-      std::size_t at = 0;
-      for (const std::int64_t rows : extents)
-        for (const std::int64_t columns : {1, 3, 8})
-          for (const PlacementValue& from : {R(), S(0), S(1), P()})
-            for (const PlacementValue& to : targets)
-              for (const std::uint32_t pending : {0u, 1u}) {
-                if (pending != 0 && !to.is_replicate()) continue;  // only a replicated value has pending gradients
-                const Case c{{n}, {rows, columns}, {from}, {to}, 11};
-                const detail::PlacementList<1> have = detail::arrived(list_of<1>(c.to), pending);
-                const detail::PlacementList<1> want = detail::needed(list_of<1>(c.from), list_of<1>(c.to), have);
-                const PlacementVector arrived{have[0]}, needed{want[0]};
-                const auto x = source(c, me);
-                const auto y = moved(mesh, c.from, c.to, c.global, x);
-                const auto g = source({{n}, c.global, arrived, arrived, 23}, me);
-                const auto back = moved(mesh, arrived, needed, c.global, g);
-                const double forward = inner(me, c.to, arrived, y, g);
-                const double backward = inner(me, c.from, needed, x, back);
-                const std::lock_guard lock(mutex);
-                if (sums.size() <= at) sums.resize(at + 1);
-                sums[at].what = text(c) + (pending != 0 ? " pending" : "");
-                sums[at].forward += forward;
-                sums[at].backward += backward;
-                ++at;
-              }
-    });
-    for (const Sum& s : sums) {
-      INFO(s.what);
-      CHECK(s.forward == s.backward);
-    }
+namespace {
+
+struct Sum {
+  std::string what;
+  double forward = 0, backward = 0;
+};
+
+std::vector<PlacementVector> lists(const std::vector<PlacementValue>& of, std::size_t axes) {
+  std::vector<PlacementVector> all{PlacementVector()};
+  for (std::size_t a = 0; a < axes; ++a) {
+    std::vector<PlacementVector> longer;
+    for (const PlacementVector& list : all)
+      for (const PlacementValue& p : of) {
+        longer.push_back(list);
+        longer.back().push_back(p);
+      }
+    all = longer;
   }
+  return all;
+}
+
+// <move(x), g> == <x, backward(g)> for all pairs of placements, shapes and sets of axes that g is pending on.
+template <Name... Axes, std::size_t N>
+void adjoint(const std::int64_t (&shape)[N], const std::vector<Index>& globals) {
+  std::vector<Sum> sums;
+  std::mutex mutex;
+  int ranks = 1;
+  for (const std::int64_t n : shape) ranks *= static_cast<int>(n);
+  run_ranks(ranks, [&](ThreadCommunicator world) {
+    const auto mesh = init_device_mesh<Axes...>(world, shape);
+    const Index me = coordinate_of(mesh);
+    const Index sizes(std::begin(shape), std::end(shape));
+    std::vector<std::pair<double, double>> mine;
+    std::vector<std::string> what;
+    for (const Index& global : globals)
+      for (const PlacementVector& from : lists({R(), S(0), S(1), P()}, N))
+        for (const PlacementVector& to : lists({R(), S(0), S(1), P()}, N))
+          for (std::uint32_t pending = 0; pending < 1u << N; ++pending) {
+            bool possible = true;  // only a replicated value has pending gradients
+            for (std::size_t a = 0; a < N; ++a)
+              if ((pending >> a & 1u) != 0 && !to[a].is_replicate()) possible = false;
+            if (!possible) continue;
+            const Case c{sizes, global, from, to, 11};
+            const auto have = detail::arrived(list_of<N>(to), pending);
+            const auto want = detail::needed(list_of<N>(from), list_of<N>(to), have);
+            const PlacementVector arrived(have.begin(), have.end()), needed(want.begin(), want.end());
+            const auto x = source(c, me);
+            const auto y = moved(mesh, from, to, global, x);
+            const auto g = source({sizes, global, arrived, arrived, 23}, me);
+            const auto back = moved(mesh, arrived, needed, global, g);
+            mine.emplace_back(inner(me, to, arrived, y, g), inner(me, from, needed, x, back));
+            if (world.rank() == 0) what.push_back(text(c) + " pending " + std::to_string(pending));
+          }
+    const std::lock_guard lock(mutex);
+    sums.resize(mine.size());
+    for (std::size_t i = 0; i < mine.size(); ++i) {
+      if (world.rank() == 0) sums[i].what = what[i];
+      sums[i].forward += mine[i].first;
+      sums[i].backward += mine[i].second;
+    }
+  });
+  CHECK(sums.size() > 0);
+  for (const Sum& s : sums) {
+    if (s.forward == s.backward) continue;
+    INFO(s.what);
+    CHECK(s.forward == s.backward);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("the backward of a move is its adjoint, for complete and for pending gradients") {
+  std::vector<Index> globals;
+  for (const std::int64_t rows : extents)
+    for (const std::int64_t columns : {1, 3, 8}) globals.push_back({rows, columns});
+  for (const int n : worlds) adjoint<"tp">({n}, globals);
+}
+
+TEST_CASE("the backward of a move over several axes is its adjoint, for all pairs and all pending gradients") {
+  adjoint<"dp", "tp">({2, 2}, {{5, 3}, {4, 8}, {1, 2}});
+  adjoint<"dp", "tp">({2, 3}, {{7, 4}});
+  adjoint<"dp", "tp">({3, 1}, {{4, 5}});
+  adjoint<"pp", "dp", "tp">({2, 1, 2}, {{3, 5}});
 }
