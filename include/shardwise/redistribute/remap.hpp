@@ -21,8 +21,8 @@ struct GridView {
   const PlacementValue* placements = nullptr;
   const std::int64_t* shape = nullptr;
   const std::int64_t* coordinate = nullptr;  // of this rank; null outside the mesh
-  const std::vector<int>* world_ranks = nullptr;  // row-major
   int axes = 0;
+  const std::vector<int>* world_ranks = nullptr;  // row-major; needed for moves to another mesh
 
   std::int64_t ranks() const {
     std::int64_t n = 1;
@@ -91,7 +91,7 @@ GridView grid_view(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements
       "shardwise::redistribute: [B3] block-cyclic and strided tensors, and moves to another mesh, take meshes of "
       "at most 8 axes");
   return {placements.data(), mesh.shape().data(), mesh.is_member() ? mesh.grid().coordinate.data() : nullptr,
-          &mesh.ranks(), static_cast<int>(Mesh::ndim)};
+          static_cast<int>(Mesh::ndim), &mesh.ranks()};
 }
 
 // One move as this rank sees it.
@@ -145,7 +145,7 @@ class Remap {
   }
 
   bool communicates() const { return collective_ != Collective::none; }
-  bool changes() const { return changes_; }
+  bool is_local_copy() const { return !changes_; }
   std::uint32_t axes() const { return axes_; }
   const Holding& wanted() const { return wanted_; }
   std::int64_t divisor() const { return divisor_; }
@@ -358,7 +358,7 @@ void execute_interleaved(const Mesh& mesh, const PlacementList<Mesh::ndim>& from
   if (!mesh.is_member()) return;
   const Remap move(grid_view(mesh, from), grid_view(mesh, to), global, dtype);
   const std::int64_t elements = move.wanted().size.elements();
-  if (!move.changes()) {
+  if (move.is_local_copy()) {
     if (in != out && elements > 0) std::memcpy(out, in, static_cast<std::size_t>(elements) * size_of(dtype));
   } else if (!move.communicates()) {
     move.pull(OneInput{static_cast<const std::byte*>(in)}, out);
