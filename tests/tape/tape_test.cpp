@@ -57,7 +57,7 @@ std::shared_ptr<GradSlot> apply(double factor, const std::vector<std::shared_ptr
   auto slot = make_slot(inputs[0]->count, inputs[0]->not_first);
   slot->leaf = false;
   slot->producer = std::make_shared<ScaleNode>(factor, log, label);
-  slot->producer->inputs = inputs;
+  slot->producer->inputs.assign(inputs.begin(), inputs.end());
   return slot;
 }
 
