@@ -39,7 +39,7 @@ struct Guarded {
 };
 
 template <class T>
-void check_streams() {
+void check_streams(bool streamed) {
   for (const std::int64_t n : {0, 1, 3, 15, 16, 17, 64, 129, 1000})
     for (const std::int64_t at : {0, 1, 3, 4, 8, 13})
       for (const int count : {1, 2, 3, 4, 7}) {
@@ -55,7 +55,7 @@ void check_streams() {
         for (auto& t : terms) from.push_back(t.data());
         Guarded<T> first(n, at), second(n, 0), third(n, 1);
         T* to[] = {first.data(), second.data(), third.data()};
-        stream_sum(to, 3, from.data(), count, n, count * 512);
+        sum_terms(to, 3, from.data(), count, n, count * 512, streamed);
         Guarded<T> copy(n, at);
         stream_copy(copy.data(), from.back(), static_cast<std::size_t>(n) * sizeof(T), at * 64);
         stream_fence();
@@ -138,9 +138,11 @@ void check_large(std::int64_t rows, std::int64_t columns) {
 
 }  // namespace
 
-TEST_CASE("streamed copies and sums give what plain loops give, at any alignment and length") {
-  check_streams<float>();
-  check_streams<double>();
+TEST_CASE("copies and sums, streamed or not, give what plain loops give, at any alignment and length") {
+  for (const bool streamed : {false, true}) {
+    check_streams<float>(streamed);
+    check_streams<double>(streamed);
+  }
 }
 
 TEST_CASE("boxes larger than the caches: copies and reductions land in the piece and nowhere else") {

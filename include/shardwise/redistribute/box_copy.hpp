@@ -70,19 +70,19 @@ inline void copy_box(const Box& piece, const Box& held, const void* from, const 
                [&](std::int64_t a, std::int64_t b) { std::memcpy(target + b * size, source + a * size, row_bytes); });
 }
 
-// A large sum of real numbers, in one pass.
+// A sum of real numbers, in one pass.
 template <class T>
-void stream_sum_box(const Walk& w, const std::byte* const* terms, int count, std::byte* const* outputs,
-                    int output_count) {
+void sum_box(const Walk& w, const std::byte* const* terms, int count, std::byte* const* outputs, int output_count,
+             bool stream) {
   const T* from[max_ranks_reduced];
   T* to[max_ranks_reduced];
   const std::int64_t ahead = row_ahead(w) * static_cast<std::int64_t>(sizeof(T));
   for_each_row(w, [&](std::int64_t a, std::int64_t b) {
     for (int t = 0; t < count; ++t) from[t] = reinterpret_cast<const T*>(terms[t]) + a;
     for (int o = 0; o < output_count; ++o) to[o] = reinterpret_cast<T*>(outputs[o]) + b;
-    stream_sum(to, output_count, from, count, w.extent[w.rank - 1], ahead);
+    sum_terms(to, output_count, from, count, w.extent[w.rank - 1], ahead, stream);
   });
-  stream_fence();
+  if (stream) stream_fence();
 }
 
 // Reduces `piece` of `count` local tensors, which hold the same box, in their order, and stores it in each of
@@ -95,9 +95,9 @@ void reduce_box(Type dtype, const Box& piece, const Box& held, const std::byte* 
   const auto size = static_cast<std::int64_t>(size_of(dtype));
   const std::int64_t n = w.extent[w.rank - 1];
   const bool stream = static_cast<std::size_t>(n * size) >= streamed_row_bytes && is_streamed(wanted, size_of(dtype));
-  if (stream && op == ReduceOp::sum) {
-    if (dtype == DType::float32) return stream_sum_box<float>(w, terms, count, outputs, output_count);
-    if (dtype == DType::float64) return stream_sum_box<double>(w, terms, count, outputs, output_count);
+  if (op == ReduceOp::sum) {
+    if (dtype == DType::float32) return sum_box<float>(w, terms, count, outputs, output_count, stream);
+    if (dtype == DType::float64) return sum_box<double>(w, terms, count, outputs, output_count, stream);
   }
   const ReduceKernels& kernels = reduce_kernels_of(dtype);
   const void* rows[max_ranks_reduced];
