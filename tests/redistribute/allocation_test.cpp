@@ -86,7 +86,9 @@ const std::int64_t sizes[] = {6, 700};
 }  // namespace
 
 TEST_CASE("the counter counts" * doctest::skip(!COUNTS_ALLOCATIONS)) {
-  { const detail::Buffer first(1); }  // a thread's first one makes its cache
+  {
+    const detail::Buffer first(1);
+  }  // a thread's first one makes its cache
   const std::int64_t start = allocations;
   const std::string text(1000, 'x');
   const std::int64_t by_new = allocations - start;
