@@ -5,7 +5,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 
 namespace shardwise {
 
@@ -57,24 +56,6 @@ struct Extents {
   }
 };
 
-inline std::string to_string(const Extents& e) {
-  std::string s = "[";
-  for (int i = 0; i < e.rank; ++i) {
-    if (i > 0) s += ", ";
-    s += std::to_string(e.size[i]);
-  }
-  return s + "]";
-}
-
-}  // namespace detail
-
-template <std::size_t R>
-std::string to_string(const Shape<R>& shape) {
-  return detail::to_string(detail::Extents(shape));
-}
-
-namespace detail {
-using shardwise::to_string;  // else hidden in here by the overloads above
 }  // namespace detail
 
 }  // namespace shardwise

@@ -82,4 +82,20 @@ template <class... X>
   return {{Piece(pieces)...}};
 }
 
+inline std::string to_string(const Extents& e) { return text(e); }
+
 }  // namespace shardwise::detail
+
+namespace shardwise {
+
+/// "[12, 10]".
+template <std::size_t R>
+std::string to_string(const Shape<R>& shape) {
+  return detail::text(shape);
+}
+
+namespace detail {
+using shardwise::to_string;  // else hidden in here by the overloads above
+}  // namespace detail
+
+}  // namespace shardwise

@@ -9,6 +9,7 @@
 #include <string>
 
 #include <shardwise/base/collective.hpp>
+#include <shardwise/base/text.hpp>
 
 namespace shardwise {
 
@@ -174,12 +175,12 @@ using PlacementList = std::array<PlacementValue, N>;
 inline std::string to_string(const PlacementValue& p) {
   switch (p.kind) {
     case PlacementKind::replicate: return "R";
-    case PlacementKind::shard: return "S(" + std::to_string(p.dim) + ")";
-    case PlacementKind::block_cyclic: return "BC(" + std::to_string(p.dim) + "," + std::to_string(p.block) + ")";
-    case PlacementKind::strided: return "SS(" + std::to_string(p.dim) + "," + std::to_string(p.block) + ")";
+    case PlacementKind::shard: return text("S(", p.dim, ")");
+    case PlacementKind::block_cyclic: return text("BC(", p.dim, ",", p.block, ")");
+    case PlacementKind::strided: return text("SS(", p.dim, ",", p.block, ")");
     case PlacementKind::partial: break;
   }
-  return std::string("P(") + shardwise::to_string(p.op) + ")";
+  return text("P(", shardwise::to_string(p.op), ")");
 }
 
 template <std::size_t N>

@@ -170,7 +170,12 @@ void gemm_eigen(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, cons
 template <class T>
 void gemm_library(bool trans_a, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a, const T* b,
                   T* c, bool accumulate) {
-  if (trans_a && trans_b) return gemm_tiled<T>(trans_a, trans_b, m, n, k, a, b, c, accumulate);
+  if (trans_a && trans_b) {  // no operator asks for it: not worth a fourth kernel
+    std::vector<T> rows(static_cast<std::size_t>(m * k));
+    for (std::int64_t p = 0; p < k; ++p)
+      for (std::int64_t i = 0; i < m; ++i) rows[static_cast<std::size_t>(i * k + p)] = a[p * m + i];
+    return gemm_library(false, true, m, n, k, rows.data(), b, c, accumulate);
+  }
   if (!accumulate) std::memset(c, 0, static_cast<std::size_t>(m * n) * sizeof(T));
   if (trans_a)
     gemm_eigen<T, Eigen::ColMajor, Eigen::RowMajor>(m, n, k, a, b, c);
