@@ -42,6 +42,13 @@ int main() {
   });
 }
 """
+PLAN = """#include <shardwise/core.hpp>
+using namespace shardwise;
+using From = Placements<Shard<0>, Shard<1>, Partial<>, Shard<0>>;
+using To = Placements<Shard<1>, Replicate, Shard<0>, Shard<1>>;
+constexpr auto steps = plan_redistribute<From, To>({4, 2, 8, 2}, {4096, 4096});
+static_assert(steps.size() > 0);
+"""
 PRODUCT = """#include <Eigen/Core>
 Eigen::MatrixXf product(const Eigen::MatrixXf& a, const Eigen::MatrixXf& b) { return a * b; }
 """
@@ -95,6 +102,7 @@ def main():
         "all_std": lines(outside_headers(args, "shardwise/shardwise.hpp")),
         "program": PROGRAM,
         "product": PRODUCT,
+        "plan": PLAN,
     }
     times = {name: [] for name in units}
     with tempfile.TemporaryDirectory() as name:
@@ -122,6 +130,9 @@ def main():
         spread = f"{quarter(0.25):.2f} to {quarter(0.75):.2f}"
         seconds = ", ".join(f"{n} {statistics.median(times[n]):.2f}" for n in names)
         print(f"{what:58} {statistics.median(ratios):9.2f}x  {spread:16} {limit:<7.2f}x {seconds}")
+    added = sorted(times["plan"][i] - times["core"][i] for i in range(args.rounds))
+    spread = f"{added[round(0.25 * (len(added) - 1))]:.2f} to {added[round(0.75 * (len(added) - 1))]:.2f}"
+    print(f"{'planning a redistribute over 4 axes, priced, adds':58} {statistics.median(added):9.2f}s  {spread:16} {0.3:<7.2f}s")
     return 0
 
 

@@ -363,7 +363,7 @@ inline std::string to_string(const RedistributeStep& step) {
   for (int a = 0; a < step.mesh_axes; ++a) s += to_string(step.from[a]);
   s += " -> ";
   for (int a = 0; a < step.mesh_axes; ++a) s += to_string(step.to[a]);
-  if (step.communicates()) {
+  if (step.messages > 0) {
     s += ", " + std::to_string(step.messages) + (step.messages == 1 ? " message" : " messages");
     if (step.elements > 0) s += ", " + std::to_string(step.elements) + " elements";
   }
