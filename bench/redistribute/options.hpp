@@ -44,12 +44,14 @@ inline const char* usage() {
   std::exit(2);
 }
 
-// Splits at commas outside parentheses.
+// Splits at commas outside parentheses and angle brackets; the > of -> closes none.
 inline std::vector<std::string> split_list(const std::string& text) {
   std::vector<std::string> parts(1);
   int depth = 0;
+  char before = 0;
   for (const char c : text) {
-    depth += (c == '(') - (c == ')');
+    depth += (c == '(' || c == '<') - (c == ')' || (c == '>' && before != '-'));
+    before = c;
     if (c == ',' && depth == 0)
       parts.emplace_back();
     else

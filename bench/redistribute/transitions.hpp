@@ -169,14 +169,14 @@ void take_turns(Run& run, const World& world, const std::byte* from, std::size_t
     }
     world.barrier();
   };
-  double longest = 0;
+  double best_move = 1e9, best_bound = 1e9;  // short ones come in batches that are long against a time slice
   for (int i = 0; i < 3; ++i) {
     world.barrier();
-    longest = seconds([&] { move(); });
-    longest = std::max(longest, seconds(bound));
+    best_move = std::min(best_move, seconds([&] { move(); }));
+    best_bound = std::min(best_bound, seconds(bound));
   }
-  const std::int64_t batch =
-      agreed(world, std::clamp<std::int64_t>(static_cast<std::int64_t>(2e-3 / longest), 8, 1000));
+  const auto wanted = static_cast<std::int64_t>(2e-2 / std::max(best_move, best_bound));
+  const std::int64_t batch = agreed(world, std::clamp<std::int64_t>(wanted, 8, 2000));
   double spent = 0;
   for (int i = 0; agreed(world, i < run.repeat && (i < 5 || spent < run.at_most)) != 0; ++i) {
     world.barrier();
