@@ -1,5 +1,5 @@
 // RD-19 RD-31 [P3]: a pending sum is no pending maximum.
-// expect-error: shardwise::redistribute: \[P3\] the target is Partial where the source is not; redistribute to Replicate or Shard, or say from_local<Partial<Op>>
+// expect-error: shardwise::redistribute: \[P3\] the target is Partial where the source is not; redistribute to Replicate or Shard, or say as_partial<Op>
 #include <shardwise/core.hpp>
 
 using namespace shardwise;

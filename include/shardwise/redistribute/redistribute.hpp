@@ -177,7 +177,7 @@ Target move_or_same(const X& x) {
   static_assert(
       all_redistributable<typename X::layout_type, typename Target::layout_type>,
       "shardwise::redistribute: [P3] the target is Partial where the source is not; redistribute to Replicate or Shard, "
-      "or say from_local<Partial<Op>>(x.to_local(), mesh) where every rank's part is a term");
+      "or say as_partial<Op>(x), or from_local<Partial<Op>>(x.to_local(), mesh) where every rank's part is a term");
   if constexpr (std::is_same_v<Target, X>)
     return x;
   else if constexpr (all_redistributable<typename X::layout_type, typename Target::layout_type>)

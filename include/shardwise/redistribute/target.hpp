@@ -55,8 +55,8 @@ constexpr bool check_target() {
   constexpr bool reachable = all_redistributable<typename X::layout_type, typename TargetOf<X, P...>::layout_type>;
   static_assert(
       reachable,
-      "shardwise::redistribute: [P3] the target is Partial where the source is not; redistribute to Replicate or "
-      "Shard, or say as_partial<Op>(x)");
+      "shardwise::redistribute: [P3] the target is Partial where the source is not; redistribute to Replicate or Shard, "
+      "or say as_partial<Op>(x), or from_local<Partial<Op>>(x.to_local(), mesh) where every rank's part is a term");
   return RedistributeTarget<X, P...>::valid && reachable;
 }
 
