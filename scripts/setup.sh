@@ -60,6 +60,7 @@ for task in "${@:-build}"; do
       need openmpi-bin "peers of redistribute: processes over MPI" command -v mpirun.openmpi
       need libopenmpi-dev "peers of redistribute: MPI" command -v mpicxx.openmpi
       need libscalapack-openmpi-dev "peers of redistribute: ScaLAPACK's pdgemr2d" any_file /usr/lib/*/libscalapack-openmpi.so
+      need libfftw3-dev "peers of redistribute: FFTW" any_file /usr/include/fftw3.h
       need libfftw3-mpi-dev "peers of redistribute: FFTW's transpose" any_file /usr/include/fftw3-mpi.h
       ;;
     ci)
