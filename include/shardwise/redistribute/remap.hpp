@@ -149,6 +149,7 @@ class Remap {
   std::uint32_t axes() const { return axes_; }
   const Holding& wanted() const { return wanted_; }
   std::int64_t divisor() const { return divisor_; }
+  std::int64_t terms() const { return terms_; }
 
   CallInfo call() const {
     CallInfo info;
@@ -167,8 +168,11 @@ class Remap {
     return holding_of(from_.placements, from_.shape, from_.coordinate, from_.axes, global_).size.elements();
   }
   std::int64_t largest_source() const {
-    std::int64_t largest = 0;
-    for (std::int64_t r = 0; r < from_.ranks(); ++r) {
+    // The first rank has the most, unless a later split of what pieces are cut from turns it around.
+    std::int64_t largest = from_.holding(0, global_).size.elements();
+    bool strided = false;
+    for (int a = 0; a < from_.axes; ++a) strided = strided || from_.placements[a].kind == PlacementKind::strided;
+    for (std::int64_t r = 1; strided && r < from_.ranks(); ++r) {
       const std::int64_t n = from_.holding(r, global_).size.elements();
       largest = n > largest ? n : largest;
     }
@@ -226,9 +230,7 @@ class Remap {
       else
         op_ = from_.placements[a].op;
     }
-    SHARDWISE_REQUIRE(terms <= max_ranks_reduced, "shardwise::redistribute: at most " +
-                                                      std::to_string(max_ranks_reduced) +
-                                                      " terms meet in one reduction, not " + std::to_string(terms));
+    terms_ = terms;
   }
 
   Collective collective_on_one_mesh() const {
@@ -330,6 +332,7 @@ class Remap {
   bool fills_ = false;
   bool no_source_ = false;
   std::int64_t divisor_ = 1;
+  std::int64_t terms_ = 1;
   Holding wanted_;
 };
 
@@ -342,6 +345,8 @@ struct OneInput {
 // The exchange of a move that communicates. Ranks: all of the group.
 template <class Comm>
 void exchange(const Comm& group, const Remap& move, DType dtype, const void* in, void* out) {
+  SHARDWISE_REQUIRE(PricedCommunicator<Comm> || move.terms() <= max_ranks_reduced,
+                    "shardwise::redistribute: more than 1024 ranks meet in one reduction; reduce axis by axis");
   const CallInfo call = move.call();
   const std::size_t largest = static_cast<std::size_t>(move.largest_source()) * size_of(dtype);
   const auto body = [&](const auto& peers) { move.pull(peers.in, out); };
