@@ -76,3 +76,63 @@ TEST_CASE("the plan on a mesh is what redistribute does there, also axis by axis
   INFO(failures.all());
   CHECK(failures.count() == 0);
 }
+
+namespace {
+
+std::vector<PlacementVector> pairs_of(const std::vector<PlacementValue>& list) {
+  std::vector<PlacementVector> all;
+  for (const PlacementValue& a : list)
+    for (const PlacementValue& b : list) all.push_back({a, b});
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("plans of block-cyclic and strided parts are what is communicated") {
+  const PlacementValue r = detail::replicate_value(), s0 = detail::shard_value(0), p = detail::partial_value();
+  const auto sources = pairs_of({r, s0, p, detail::block_cyclic_value(0, 2), detail::strided_value(1, 2)});
+  const auto targets = pairs_of({r, s0, p, detail::block_cyclic_value(0, 3), detail::block_cyclic_value(1, 1)});
+  for (const Index& global : {Index{7, 5}, Index{12, 4}}) {
+    Failures failures;
+    std::vector<std::atomic<std::int64_t>> most(sources.size() * targets.size());
+    const auto plan_of = [&](const PlacementVector& from, const PlacementVector& to) {
+      const Index mesh{2, 3};
+      const detail::Extents extents = extents_of(global);
+      return detail::plan({from.data(), to.data(), mesh.data(), 2}, &extents, {.cost = shared_memory_cost});
+    };
+    run_ranks(6, [&](ThreadCommunicator world) {
+      const auto mesh = init_device_mesh<"a", "b">(world, {2, 3});
+      const Index me = coordinate_of(mesh);
+      std::size_t at = 0;
+      for (const PlacementVector& from : sources)
+        for (const PlacementVector& to : targets) {
+          const Case c{{2, 3}, global, from, to, 9};
+          const std::vector<double> in = source(c, me);
+          const std::vector<double> right = expected(c, me);
+          std::vector<double> out(right.size());
+          const Counter counter;
+          detail::execute_placed<true>(mesh, list_of<2>(from), list_of<2>(to), extents_of(global), DType::float64,
+                                       in.data(), out.data());
+          if (out != right) failures.add(text(c) + " at " + text(me));
+          if (counter.total != plan_of(from, to).collectives()) failures.add("collectives of " + text(c));
+          auto& busiest = most[at++];
+          std::int64_t known = busiest.load();
+          while (counter.bytes > known && !busiest.compare_exchange_weak(known, counter.bytes)) {
+          }
+        }
+    });
+    std::size_t at = 0;
+    for (const PlacementVector& from : sources)
+      for (const PlacementVector& to : targets) {
+        const std::int64_t received = most[at++].load() / 8;
+        bool boxes = true;  // which the executor of boxes moves, sharing reductions
+        for (const PlacementVector* list : {&from, &to})
+          for (const PlacementValue& q : *list) boxes = boxes && !q.is_interleaved();
+        if (!boxes && received != plan_of(from, to).elements())
+          failures.add(std::to_string(received) + " received, " + std::to_string(plan_of(from, to).elements()) +
+                       " planned: " + text(from) + "->" + text(to));
+      }
+    INFO(failures.count(), " failures\n", failures.all());
+    CHECK(failures.count() == 0);
+  }
+}

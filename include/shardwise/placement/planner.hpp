@@ -104,6 +104,22 @@ constexpr std::int64_t rounds(std::int64_t ranks) {
   return n;
 }
 
+// What one rank receives where parts are no boxes: each rank reduces for itself.
+constexpr std::int64_t received_piecewise(const MovePlan& plan, const Coordinate& me, const Extents& global) {
+  const MoveView& view = plan.view();
+  const Holding wanted = holding_of(view.to, view.mesh, me.at, view.axes, global);
+  std::int64_t total = 0;
+  Coordinate c{};
+  plan.first_piece(c);
+  do {
+    const std::int64_t n = common_elements(wanted, holding_of(view.from, view.mesh, c.at, view.axes, global));
+    Coordinate term = c;
+    do total += plan.group_rank(term) != plan.group_rank() ? n : 0;
+    while (plan.next_term(term));
+  } while (plan.next_piece(c));
+  return total;
+}
+
 // What one rank receives, without a look at every piece: an estimate only of how ranks that share a reduction divide it.
 constexpr Received received_by(const MoveView& view, const MoveKind& kind, const Coordinate& me,
                                const Extents& global) {
@@ -126,8 +142,8 @@ constexpr Received received_by(const MoveView& view, const MoveKind& kind, const
   if (sharded && kind.reduces) alike = false;
   const bool boxes = !interleaved(view);
   // Where a chunk that stays behind as a term was cut out of one that moves, the pieces make no box.
-  if (kind.fills && boxes && plan.group_size() <= 4096) {
-    r.elements = plan.received();
+  if (kind.fills && plan.group_size() <= 4096) {
+    r.elements = boxes ? plan.received() : received_piecewise(plan, me, global);
     r.messages = plan.group_size() - 1;
     return r;
   }
@@ -139,9 +155,9 @@ constexpr Received received_by(const MoveView& view, const MoveKind& kind, const
   const std::int64_t sourced = wanted_of(whole);
   if (sourced == 0) return r;
   const std::int64_t own = wanted_of(view.from);
-  const std::int64_t n = plan.replicas();
-  r.elements =
-      plan.shares() ? ((plan.terms() + n - 1) * sourced - wanted_of(shared)) / n : plan.terms() * sourced - own;
+  const bool shares = plan.shares() && boxes;
+  const std::int64_t n = shares ? plan.replicas() : 1;
+  r.elements = shares ? ((plan.terms() + n - 1) * sourced - wanted_of(shared)) / n : plan.terms() * sourced - own;
   if (alike) {
     r.messages = kind.reduces ? rounds(plan.terms()) + rounds(n) : rounds(plan.group_size());
     return r;
@@ -152,7 +168,7 @@ constexpr Received received_by(const MoveView& view, const MoveKind& kind, const
     pieces *=
         chunks_met(view, kind.axes, me, d, 0, {0, global[d]}, first, boxes ? first + plan.wanted().size[d] : global[d]);
   }
-  if (plan.shares() && own > 0) pieces = 1;  // the others reduce what they hold
+  if (shares && own > 0) pieces = 1;  // the others reduce what they hold
   r.messages = pieces * plan.terms() - (own > 0 ? 1 : 0) + n - 1;
   return r;
 }
