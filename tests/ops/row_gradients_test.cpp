@@ -29,6 +29,11 @@ TEST_CASE("gradients of layer_norm and rms_norm, with and without weight and bia
   check_gradient([](const auto& v) { return layer_norm(v); }, x);
   check_gradient([](const auto& v, const auto& p) { return rms_norm(v, p); }, x, w);
   check_gradient([](const auto& v) { return rms_norm(v, {.eps = 0.1}); }, x);
+  // wider than the strip of columns in which the gradient of the weight is summed
+  const auto wide = values({2, 260}, 1, -2, 2);
+  check_gradient([&](const auto& p, const auto& q) { return layer_norm(wide, p, q); }, values({260}, 2, 0.5, 2),
+                 values({260}, 3));
+  check_gradient([&](const auto& p) { return rms_norm(wide, p); }, values({260}, 2, 0.5, 2));
   CHECK_THROWS_AS(layer_norm(x, values({4}, 1), b), ShapeError);
   CHECK_THROWS_AS(layer_norm(x, w, values({6}, 1)), ShapeError);
   CHECK_THROWS_AS(rms_norm(x, values({4}, 1)), ShapeError);

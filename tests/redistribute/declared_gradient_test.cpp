@@ -72,3 +72,17 @@ SHARDWISE_TEST_RANKS("the default, declared, is the default; a part used both wa
   const auto rows = from_local<WithGradient<Shard<-1>, Shard<0>>>(local, mesh);
   CHECK(rows.shape() == Shape<1>{16});
 }
+
+SHARDWISE_TEST_RANKS("one part as two tensors of one shape: each settles on its own axis", 4) {
+  const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 2});
+  const auto local = leaf(ones<float>({2, 2}));
+  const auto rows = from_local<Shard<0>, Replicate>(local, mesh);  // both (4, 2)
+  const auto others = from_local<Replicate, Shard<0>>(local, mesh);
+  const auto of_rank = [](int rank, float factor) {
+    return full<float>({2, 2}, factor * static_cast<float>(1 + rank));
+  };
+  backward(to_local<Shard<0>, Partial<>>(rows), of_rank(world.rank(), 1));
+  backward(to_local<Partial<>, Shard<0>>(others), of_rank(world.rank(), 10));
+  const int dp = world.rank() / 2, tp = world.rank() % 2;
+  CHECK(all_are(local.grad(), (1 + 2 * dp) + (2 + 2 * dp) + 10 * ((1 + tp) + (3 + tp))));
+}
