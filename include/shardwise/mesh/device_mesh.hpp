@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <concepts>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -58,6 +59,12 @@ constexpr Name joined(const std::array<Name, N>& names) {
   for (std::size_t i = 1; i < N; ++i) all = join_names(all, names[i]);
   return all;
 }
+
+// Makes a group of ranks that are listed, and asks none of them.
+template <class Comm>
+concept GroupsListedRanks = requires(const Comm& c, const std::vector<int>& ranks) {
+  { c.subgroup(ranks) } -> std::same_as<Comm>;
+};
 
 // The grid of one rank: what all axis communicators, sub-meshes and tensors of a mesh share.
 template <class Comm, std::size_t N>
@@ -223,8 +230,13 @@ class DeviceMesh {
       }
     }
     const Comm* whole = find(all);
-    auto part = whole->split(static_cast<int>(color), static_cast<int>(key));
-    grid_->groups.emplace_back(set, std::make_shared<const Comm>(part->with_axis(name)));
+    if constexpr (detail::GroupsListedRanks<Comm>) {
+      const Comm part = grid_->world->subgroup(ranks_through_me(set)).with_deadline(whole->deadline());
+      grid_->groups.emplace_back(set, std::make_shared<const Comm>(part.with_axis(name)));
+    } else {
+      auto part = whole->split(static_cast<int>(color), static_cast<int>(key));
+      grid_->groups.emplace_back(set, std::make_shared<const Comm>(part->with_axis(name)));
+    }
     return *grid_->groups.back().second;
   }
   template <Name Axis>
@@ -309,12 +321,14 @@ DeviceMesh<Comm, Axes...> init_device_mesh(const Comm& world, const std::int64_t
       static_cast<std::int64_t>(grid->ranks.size()) == size,
       detail::text("shardwise::init_device_mesh: ", grid->ranks.size(), " ranks are listed for a mesh of ", size));
   int position = -1;
+  std::vector<bool> listed(static_cast<std::size_t>(world.size()));
   for (std::size_t i = 0; i < grid->ranks.size(); ++i) {
     const int r = grid->ranks[i];
     SHARDWISE_REQUIRE(r >= 0 && r < world.size(),
                       detail::text("shardwise::init_device_mesh: rank ", r, " is not in a world of ", world.size()));
-    for (std::size_t j = 0; j < i; ++j)
-      SHARDWISE_REQUIRE(grid->ranks[j] != r, detail::text("shardwise::init_device_mesh: rank ", r, " is listed twice"));
+    SHARDWISE_REQUIRE(!listed[static_cast<std::size_t>(r)],
+                      detail::text("shardwise::init_device_mesh: rank ", r, " is listed twice"));
+    listed[static_cast<std::size_t>(r)] = true;
     if (r == world.rank()) position = static_cast<int>(i);
   }
   grid->member = position >= 0;
@@ -323,10 +337,13 @@ DeviceMesh<Comm, Axes...> init_device_mesh(const Comm& world, const std::int64_t
 
   std::optional<Comm> all;
   const Name name = detail::joined(grid->names);
-  if (in_order)
+  if (in_order) {
     all = world.with_axis(name);  // the world itself: no new group
-  else if (auto part = world.split(grid->member ? 0 : -1, position < 0 ? 0 : position))
+  } else if constexpr (detail::GroupsListedRanks<Comm>) {
+    if (grid->member) all = world.subgroup(grid->ranks).with_axis(name);
+  } else if (auto part = world.split(grid->member ? 0 : -1, position < 0 ? 0 : position)) {
     all = part->with_axis(name);
+  }
   if (all && options.deadline.count() > 0) all = all->with_deadline(options.deadline);
 
   if (grid->member) {

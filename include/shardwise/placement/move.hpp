@@ -155,7 +155,7 @@ class MovePlan {
       replicas *= move.mesh[a];
     }
     term_count_ = terms;
-    shares_ = kind_.reduces && replicas > 1 && replicas <= max_sharers;
+    shares_ = kind_.reduces && replicas > 1;
     if (shares_) replica_count_ = replicas;
   }
 
@@ -163,6 +163,7 @@ class MovePlan {
   constexpr const MoveView& view() const { return move_; }
   constexpr const Box& wanted() const { return wanted_; }
   constexpr bool shares() const { return shares_; }
+  constexpr bool shares_in_place() const { return shares_ && replica_count_ <= max_sharers; }
   constexpr std::int64_t terms() const { return term_count_; }
   constexpr std::int64_t replicas() const { return replica_count_; }
 

@@ -50,7 +50,7 @@ struct JointMove {
 };
 
 // What all ranks must agree on, as one call.
-template <bool Interleaved>
+template <bool Counted, bool Interleaved>
 CallInfo joint_call(const JointMove<Interleaved>* moves, int count, std::uint32_t axes) {
   CallInfo joint;
   std::int64_t elements = 0;
@@ -58,7 +58,7 @@ CallInfo joint_call(const JointMove<Interleaved>* moves, int count, std::uint32_
   const auto mix = [&](std::uint64_t v) { hash = (hash ^ v) * 1099511628211ull; };
   for (int i = 0; i < count; ++i) {
     if (moves[i].axes != axes) continue;
-    const CallInfo call = moves[i].move.call();
+    const CallInfo call = Counted ? moves[i].move.counted_call() : moves[i].move.call();
     if (joint.collective == Collective::none) {
       joint.collective = call.collective;
       joint.dtype = call.dtype;
@@ -68,6 +68,7 @@ CallInfo joint_call(const JointMove<Interleaved>* moves, int count, std::uint32_
       joint.op = ReduceOp::sum;
     }
     joint.bytes += call.bytes;
+    if (call.messages > joint.messages) joint.messages = call.messages;  // what comes from one rank comes together
     elements += call.shape.elements();
     mix(call.layout);
     mix(static_cast<std::uint64_t>(call.dtype));
@@ -83,7 +84,16 @@ CallInfo joint_call(const JointMove<Interleaved>* moves, int count, std::uint32_
 template <class Comm, bool Interleaved>
 void exchange_jointly(const Comm& group, JointMove<Interleaved>* moves, int count, std::uint32_t axes) {
   using Joint = JointMove<Interleaved>;
-  const CallInfo call = joint_call(moves, count, axes);
+  const CallInfo call = joint_call<PeerlessCommunicator<Comm>>(moves, count, axes);
+  if constexpr (PeerlessCommunicator<Comm>) {
+    group.count(call);
+    for (int i = 0; i < count; ++i) {
+      if (moves[i].axes != axes) continue;
+      moves[i].move.pull_own(moves[i].in, moves[i].out);
+      moves[i].move.complete(moves[i].out);
+    }
+    return;
+  }
   std::size_t staged = 0;
   for (int i = 0; i < count; ++i)
     if (moves[i].axes == axes) {

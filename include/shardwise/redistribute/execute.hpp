@@ -41,14 +41,31 @@ struct Inputs {
   const std::byte* operator[](int rank) const { return one != nullptr ? one : by_rank[rank]; }
 };
 
-inline CallInfo call_of(const MovePlan& plan, const Extents& global, DType dtype) {
+inline CallInfo call_of(const MovePlan& plan, const Extents& global, DType dtype, std::int64_t received) {
   CallInfo info;
   info.collective = plan.kind().collective;
   info.dtype = dtype;
   info.op = plan.kind().op;
   info.shape = global;
   info.layout = fingerprint(plan.view());
-  info.bytes = plan.received() * static_cast<std::int64_t>(size_of(dtype));
+  info.bytes = received * static_cast<std::int64_t>(size_of(dtype));
+  return info;
+}
+inline CallInfo call_of(const MovePlan& plan, const Extents& global, DType dtype) {
+  return call_of(plan, global, dtype, plan.received());
+}
+
+// A communicator without peers counts what would be communicated: no body of an exchange runs.
+template <class Comm>
+concept PeerlessCommunicator = requires { requires Comm::peerless; };
+
+// With messages. In a group of more ranks than threads come in, by the planner's closed form.
+inline CallInfo counted_call_of(const MovePlan& plan, const std::int64_t* me, const Extents& global, DType dtype) {
+  Coordinate at{};
+  for (int a = 0; a < plan.view().axes; ++a) at[a] = me[a];
+  const Received r = received_by(plan.view(), plan.kind(), at, global);
+  CallInfo info = call_of(plan, global, dtype, plan.group_size() > max_sharers ? r.elements : plan.received());
+  info.messages = r.messages;
   return info;
 }
 
@@ -95,6 +112,20 @@ void pull_shared(const MovePlan& plan, Type dtype, const Inputs& in, std::byte* 
   do outputs[count++] = out[plan.group_rank(c)];
   while (plan.next_replica(c));
   run(plan, dtype, in, outputs, count, true);
+}
+
+// Fills the output with what this rank itself holds of it, and zero.
+inline void pull_own(const MovePlan& plan, const std::int64_t* me, const Extents& global, DType dtype, const void* in,
+                     void* out) {
+  if (plan.wanted().empty()) return;
+  std::memset(out, 0, static_cast<std::size_t>(plan.wanted().size.elements()) * size_of(dtype));
+  const MoveView& view = plan.view();
+  const Box held = box_of(view.from, view.mesh, me, view.axes, global);
+  const Box piece = intersection(plan.wanted(), held);
+  Coordinate unused;
+  if (!piece.empty() && plan.first_piece(unused))
+    copy_box(piece, held, static_cast<const std::byte*>(in), plan.wanted(), static_cast<std::byte*>(out),
+             size_of(dtype));
 }
 
 // A move by itself, for who brings the inputs otherwise. Refers to the lists.
@@ -158,6 +189,11 @@ template <class Comm>
 void move_over(const Comm& group, const MovePlan& plan, const std::int64_t* me, const Extents& global, DType dtype,
                const void* in, void* out, std::size_t staged_limit = Comm::staged_limit) {
   const MoveView& view = plan.view();
+  if constexpr (PeerlessCommunicator<Comm>) {
+    group.count(counted_call_of(plan, me, global, dtype));
+    pull_own(plan, me, global, dtype, in, out);
+    return divide(dtype, out, plan.wanted().size.elements(), averaged_over(view));
+  }
   SHARDWISE_REQUIRE(PricedCommunicator<Comm> || plan.terms() <= max_ranks_reduced,
                     "shardwise::redistribute: more than 1024 ranks meet in one reduction; reduce axis by axis");
   // Ranks meet over an empty tensor too: one that took its part for empty, while others did not, is found out here.
@@ -173,7 +209,7 @@ void move_over(const Comm& group, const MovePlan& plan, const std::int64_t* me, 
                           [&](const auto& peers) { pull(plan, dtype, Inputs{peers.in, nullptr}, out); });
   } else {
     group.exchange(call, in, out, [&](const auto& peers) {
-      if (plan.shares())
+      if (plan.shares_in_place())
         pull_shared(plan, dtype, Inputs{peers.in, nullptr}, peers.out);
       else
         pull(plan, dtype, Inputs{peers.in, nullptr}, out);

@@ -301,6 +301,11 @@ void distribute(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, c
       call.shape = global;
       call.layout = fingerprint(whole, placements, mesh.shape());
       call.bytes = group.rank() == call.root ? 0 : static_cast<std::int64_t>(bytes);
+      if constexpr (PeerlessCommunicator<typename Mesh::Communicator>) {
+        group.count(call);
+        return execute_placed<Interleaved>(mesh, whole, placements, global, dtype, in,
+                                           out);  // local: out of the own copy
+      }
       group.exchange(call, in, out, [&](const auto& peers) {
         const OneInput from_root{peers.in[call.root]};
         if constexpr (Interleaved)

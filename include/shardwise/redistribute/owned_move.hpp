@@ -57,6 +57,14 @@ class OwnedMove {
       return call_of(plan(), global_, dtype_);
   }
 
+  // For a communicator without peers.
+  CallInfo counted_call() const {
+    if constexpr (Interleaved)
+      return plan().call();
+    else
+      return counted_call_of(plan(), me_, global_, dtype_);
+  }
+
   std::size_t output_bytes() const { return bytes(plan().wanted().size.elements()); }
   std::size_t input_bytes() const {
     if constexpr (Interleaved)
@@ -88,9 +96,15 @@ class OwnedMove {
   void pull_from(const std::byte* const* in, std::byte* const* outs, void* out) const {
     if constexpr (!Interleaved) {
       const Plan p = plan();
-      if (p.shares()) return pull_shared(p, dtype_, Inputs{in, nullptr}, outs);
+      if (p.shares_in_place()) return pull_shared(p, dtype_, Inputs{in, nullptr}, outs);
     }
     pull_from(in, out);
+  }
+  void pull_own(const void* in, void* out) const {
+    if constexpr (Interleaved)
+      plan().pull_own(in, out);
+    else
+      detail::pull_own(plan(), me_, global_, dtype_, in, out);
   }
   // Where no axis meets.
   void move_alone(const void* in, void* out) const {

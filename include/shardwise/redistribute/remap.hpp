@@ -36,6 +36,9 @@ struct GridView {
   }
   // Where a rank of the world stands among those of the mesh; -1 outside.
   std::int64_t find(int world_rank) const {
+    // As a rule ranks are listed in order.
+    const auto guess = static_cast<std::size_t>(world_ranks->empty() ? 0 : world_rank - world_ranks->front());
+    if (guess < world_ranks->size() && (*world_ranks)[guess] == world_rank) return static_cast<std::int64_t>(guess);
     for (std::size_t i = 0; i < world_ranks->size(); ++i)
       if ((*world_ranks)[i] == world_rank) return static_cast<std::int64_t>(i);
     return -1;
@@ -158,7 +161,9 @@ class Remap {
     info.op = op_;
     info.shape = global_;
     info.layout = fingerprint();
-    info.bytes = received() * static_cast<std::int64_t>(size_of(dtype_));
+    const Received r = received();
+    info.bytes = r.elements * static_cast<std::int64_t>(size_of(dtype_));
+    if (collective_ != Collective::all_gather) info.messages = r.messages;
     return info;
   }
 
@@ -177,6 +182,16 @@ class Remap {
       largest = n > largest ? n : largest;
     }
     return largest;
+  }
+
+  // Fills this rank's output with what it holds of it itself, and zero.
+  void pull_own(const void* in, void* out) const {
+    if (wanted_.size.elements() == 0 || (across_ && to_.coordinate == nullptr)) return;
+    auto* target = static_cast<std::byte*>(out);
+    std::memset(target, 0, static_cast<std::size_t>(wanted_.size.elements()) * size_of(dtype_));
+    if (no_source_ || from_.coordinate == nullptr) return;
+    copy_common(holding_of(from_.placements, from_.shape, from_.coordinate, from_.axes, global_),
+                static_cast<const std::byte*>(in), wanted_, target, size_of(dtype_));
   }
 
   // Fills this rank's output; in[r] is the input of rank r of the group.
@@ -290,12 +305,15 @@ class Remap {
     while (advance(c, Role::term));
   }
 
-  std::int64_t received() const {
-    std::int64_t total = 0;
+  Received received() const {
+    Received total;
     for_each_source([&](const std::int64_t* c, const Holding& held) {
       const std::int64_t n = common_elements(held, wanted_);
+      if (n == 0) return;
       for_each_term(c, [&](int rank) {
-        if (rank != mine_) total += n;
+        if (rank == mine_) return;
+        total.elements += n;
+        ++total.messages;
       });
     });
     return total;
@@ -348,6 +366,10 @@ void exchange(const Comm& group, const Remap& move, DType dtype, const void* in,
   SHARDWISE_REQUIRE(PricedCommunicator<Comm> || move.terms() <= max_ranks_reduced,
                     "shardwise::redistribute: more than 1024 ranks meet in one reduction; reduce axis by axis");
   const CallInfo call = move.call();
+  if constexpr (PeerlessCommunicator<Comm>) {
+    group.count(call);
+    return move.pull_own(in, out);
+  }
   const std::size_t largest = static_cast<std::size_t>(move.largest_source()) * size_of(dtype);
   const auto body = [&](const auto& peers) { move.pull(peers.in, out); };
   if (largest <= Comm::staged_limit)
