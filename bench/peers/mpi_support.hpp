@@ -21,7 +21,7 @@ struct Setup {
   int rank = 0, ranks = 1;
   std::int64_t rows = 4096, columns = 4096;
   int pairs = 15;
-  double at_most = 6;  // seconds for a transition, after five pairs
+  double at_most = 4;  // seconds for a transition, after five pairs
   bool is_double = false;
   std::vector<std::byte> from, to;  // of the bound
 

@@ -33,8 +33,8 @@ def lines_of(peer, command, limit):
         text = late.stdout or ""
         return [json.loads(l) for l in (text if isinstance(text, str) else text.decode()).splitlines() if l.startswith("{")]
     if done.returncode != 0:
-        last = [l for l in done.stderr.splitlines() if l.strip()][-1:] or ["no message"]
-        say(f"{peer} ended with status {done.returncode}: {last[0].strip()}")
+        message = [l for l in done.stderr.splitlines() if l.strip("- ")] or ["no message"]
+        say(f"{peer} ended with status {done.returncode}: {message[0].strip()}")
     return [json.loads(l) for l in done.stdout.splitlines() if l.startswith("{")]
 
 
@@ -44,7 +44,7 @@ def mpi_commands():
         compiler, launcher = shutil.which("mpicxx" + suffix), shutil.which("mpirun" + suffix)
         if compiler and launcher:
             version = subprocess.run([launcher, "--version"], stdout=subprocess.PIPE, text=True).stdout
-            flags = ["--oversubscribe", "--bind-to", "none"] if "Open MPI" in version else []
+            flags = ["--oversubscribe", "--bind-to", "none"] if "Open MPI" in version or "OpenRTE" in version else []
             if flags and hasattr(os, "geteuid") and os.geteuid() == 0:
                 flags.append("--allow-run-as-root")
             return compiler, [launcher, *flags]

@@ -19,7 +19,7 @@ def quantile(values, q):
     return sorted(values)[round(q * (len(values) - 1))]
 
 
-def rank_main(rank, ranks, rows, columns, dtype, pairs, store, at_most=6.0):
+def rank_main(rank, ranks, rows, columns, dtype, pairs, store, at_most=4.0):
     import torch
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
