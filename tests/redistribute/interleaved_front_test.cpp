@@ -175,3 +175,27 @@ SHARDWISE_TEST_RANKS("gradients through moves, pending ones settled once, averag
   backward(to_local<Partial<>, BC>(from_local<Replicate, BC>(part, mesh)), ones<float>(part.shape()));
   CHECK(all_are(z.grad(), 2));
 }
+
+SHARDWISE_TEST_RANKS("outputs beyond the caches: runs that are streamed, copied and summed", 3) {
+  const auto mesh = init_device_mesh<"tp">(world, {3});
+  const auto value = [](std::int64_t i, std::int64_t j) { return static_cast<float>((i * 31 + j * 17) % 1021); };
+  const auto wrong = [&](const auto& x, float factor) {
+    std::int64_t n = 0;
+    for (std::int64_t i = 0; i < x.local_shape()[0]; ++i)
+      for (std::int64_t j = 0; j < x.local_shape()[1]; ++j) {
+        const std::int64_t row = i + (x.local_shape()[0] < 1030 ? 344 * world.rank() : 0);
+        const std::int64_t column = x.local_shape()[1] < 4100 ? (j / 64 * 3 + world.rank()) * 64 + j % 64 : j;
+        if (x.data()[i * x.local_shape()[1] + j] != factor * value(row, column)) ++n;
+      }
+    return n;
+  };
+  Tensor<float, 2> whole(Shape<2>{1030, 4100});
+  for (std::int64_t i = 0; i < 1030; ++i)
+    for (std::int64_t j = 0; j < 4100; ++j) whole.data()[i * 4100 + j] = value(i, j);
+  const auto cyclic = redistribute<BlockCyclic<1, 64>>(from_local<Partial<>>(whole, mesh));
+  CHECK(wrong(cyclic, 3) == 0);
+  const auto rows = redistribute<Shard<0>>(cyclic);
+  CHECK(wrong(rows, 3) == 0);
+  const auto back = redistribute<BlockCyclic<1, 64>>(rows);
+  CHECK(wrong(back, 3) == 0);
+}

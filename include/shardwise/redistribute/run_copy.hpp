@@ -63,6 +63,21 @@ inline void copy_common(const Holding& held, const void* from, const Holding& wa
   if (stream) stream_fence();
 }
 
+// A sum of real numbers whose runs are worth a pass each: no copy aside.
+template <class T>
+void sum_common(const CommonRows& rows, const std::byte* const* terms, int count, std::byte* out, bool stream) {
+  const T* from[max_ranks_reduced];
+  rows.for_each([&](const CommonRuns::Run* runs, int n, std::int64_t a, std::int64_t b) {
+    for (int r = 0; r < n; ++r) {
+      for (int t = 0; t < count; ++t) from[t] = reinterpret_cast<const T*>(terms[t]) + a + runs[r].a;
+      T* const to = reinterpret_cast<T*>(out) + b + runs[r].b;
+      const std::int64_t ahead = r + 2 < n ? (runs[r + 2].a - runs[r].a) * static_cast<std::int64_t>(sizeof(T)) : 0;
+      sum_terms(&to, 1, from, count, runs[r].size, ahead, stream);
+    }
+  });
+  if (stream) stream_fence();
+}
+
 // Reduces what both hold, of `count` local tensors that hold `held`, in their order.
 template <class Type>
 void reduce_common(Type dtype, const Holding& held, const std::byte* const* terms, int count, const Holding& wanted,
@@ -72,6 +87,12 @@ void reduce_common(Type dtype, const Holding& held, const std::byte* const* term
   const auto size = static_cast<std::int64_t>(element);
   const void* parts[max_ranks_reduced];
   const CommonRows rows(held, wanted);
+  if (op == ReduceOp::sum && rows.first_run() >= 16) {
+    const bool stream =
+        rows.first_run() * size >= 256 && static_cast<std::size_t>(wanted.size.elements() * size) >= streamed_bytes;
+    if (dtype == DType::float32) return sum_common<float>(rows, terms, count, out, stream);
+    if (dtype == DType::float64) return sum_common<double>(rows, terms, count, out, stream);
+  }
   if (rows.first_run() >= 512) {
     rows.for_each([&](const CommonRuns::Run* runs, int n, std::int64_t a, std::int64_t b) {
       for (int r = 0; r < n; ++r) {
