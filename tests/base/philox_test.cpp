@@ -94,6 +94,7 @@ TEST_CASE("values depend on seed, draw and index, also above 2^32") {
   CHECK(uniform_at<float>(1, 0, 0) != uniform_at<float>(2, 0, 0));
   CHECK(uniform_at<float>(1, 0, 0) != uniform_at<float>(std::uint64_t{1} << 40 | 1, 0, 0));
   CHECK(uniform_at<float>(1, 0, 0) != uniform_at<float>(1, 1, 0));
+  CHECK(uniform_at<float>(1, 0, 0) != uniform_at<float>(1, std::uint64_t{1} << 40, 0));
   CHECK(uniform_at<float>(1, 0, 0) != uniform_at<float>(1, 0, 1));
   CHECK(uniform_at<float>(1, 0, 0) != uniform_at<float>(1, 0, far));
   CHECK(uniform_at<float>(1, 0, 0) == uniform_at<float>(1, 0, 0));

@@ -89,6 +89,25 @@ TEST_CASE("SGD in all its variants is the loop that it stands for") {
           }
 }
 
+// Numbers that 16 bits hold: what is rounded is not the question, but that the momentum is kept, past a block of 256 too.
+TEST_CASE_TEMPLATE("the momentum of 16-bit parameters goes on from step to step", T, bfloat16, half) {
+  Tensor<T, 1> p({300});
+  for (std::int64_t i = 0; i < 300; ++i) p.data()[i] = static_cast<T>(static_cast<float>(4 + i % 4));
+  p.requires_grad(true);
+  optim::SGD sgd({{"p", dtype_of<T>, p.impl()}}, {.lr = 0.5, .momentum = 0.5});
+  float moved = 0;
+  for (const float step : {0.5f, 0.75f, 0.875f}) {
+    sgd.zero_grad();
+    backward(p, ones<T>({300}));
+    sgd.step();
+    moved += step;
+    int wrong = 0;
+    for (std::int64_t i = 0; i < 300; ++i)
+      wrong += static_cast<float>(p.data()[i]) != static_cast<float>(4 + i % 4) - moved;
+    CHECK(wrong == 0);
+  }
+}
+
 TEST_CASE("options that make no sense are refused") {
   CHECK(message({}) == "");
   CHECK(message({.lr = -0.1}).find("learning rate") != std::string::npos);
