@@ -72,6 +72,11 @@ TEST_CASE("other element types, and tensors beyond what is staged") {
   Failures failures;
   run_ranks(4, [&](ThreadCommunicator world) {
     const auto mesh = init_device_mesh<"tp">(world, {4});
+    for (const ReduceOp op :
+         {ReduceOp::sum, ReduceOp::max}) {  // more in a row than is gathered at once, cut within a run
+      check<std::int64_t, true>(mesh, {{4}, {3, 4000}, {P(op)}, {BC(1, 48)}, 3}, failures);
+      check<half, true>(mesh, {{4}, {3, 4000}, {P(op)}, {BC(1, 5)}, 3}, failures);
+    }
     for (const PlacementValue& from : all)
       for (const PlacementValue& to : all) {
         check<bfloat16, true>(mesh, {{4}, {9, 14}, {from}, {to}, 3}, failures);
@@ -180,8 +185,8 @@ TEST_CASE("index sets partition a dimension, and find what they hold") {
 
 namespace {
 
-double inner(const Index& me, const PlacementVector& value, const PlacementVector& gradient, const std::vector<double>& x,
-             const std::vector<double>& g) {
+double inner(const Index& me, const PlacementVector& value, const PlacementVector& gradient,
+             const std::vector<double>& x, const std::vector<double>& g) {
   for (std::size_t a = 0; a < me.size(); ++a)  // what all ranks hold alike counts on the first
     if (value[a].is_replicate() && gradient[a].is_replicate() && me[a] != 0) return 0;
   double sum = 0;
