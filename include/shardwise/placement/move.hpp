@@ -149,7 +149,7 @@ class MovePlan {
       }
       const std::uint32_t bit = 1u << a;
       (move.from[a].is_partial() ? terms_ : sources_) |= bit;
-      (move.from[a].is_partial() ? terms : pieces_) *= move.mesh[a];
+      if (move.from[a].is_partial()) terms *= move.mesh[a];
       if (!move.to[a].is_replicate()) continue;
       replicas_ |= bit;
       replicas *= move.mesh[a];
@@ -270,7 +270,6 @@ class MovePlan {
   std::uint32_t sources_ = 0;  // axes whose coordinates hold different pieces
   std::uint32_t terms_ = 0;  // axes whose coordinates hold terms of one sum
   std::uint32_t replicas_ = 0;  // axes whose coordinates want the same
-  std::int64_t pieces_ = 1;
   std::int64_t term_count_ = 1;
   std::int64_t replica_count_ = 1;
   bool shares_ = false;
