@@ -65,7 +65,7 @@ TEST_CASE("redistribute_all moves tensors of different types, ranks, sizes and p
         const auto c = made<std::int64_t, Shard<0>>(mesh, {rows}, 3);
         const auto d = made<bfloat16, Partial<Max>>(mesh, {4, rows}, 4);
         const auto e = made<std::complex<float>, Shard<1>>(mesh, {6, rows}, 5);
-        const auto f = made<std::uint8_t, Replicate>(mesh, {rows, 2}, 6);
+        const auto f = made<std::int32_t, Replicate>(mesh, {rows, 2}, 6);
         const auto g = made<double, Partial<Avg>>(mesh, {rows}, 7);
         const CommDebugMode mode;
         const auto [a1, b1, c1, d1, e1, f1, g1, same] =

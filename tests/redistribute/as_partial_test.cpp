@@ -20,7 +20,8 @@ namespace {
 template <class T, class... P, class Mesh>
 auto counted(const Mesh& mesh, const std::int64_t (&shape)[2]) {
   auto x = detail::make_tensor<T, 2, Distributed<Mesh, P...>>(detail::Extents(detail::to_shape(shape)), mesh);
-  for (std::int64_t i = 0; i < x.size(); ++i) x.data()[i] = static_cast<T>(static_cast<float>(i % 100 - 50));
+  for (std::int64_t i = 0; i < x.size(); ++i)
+    x.data()[i] = static_cast<T>(static_cast<float>(i % 100 - (std::is_same_v<T, std::uint8_t> ? 0 : 50)));
   return x;
 }
 

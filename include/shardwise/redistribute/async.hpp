@@ -152,7 +152,8 @@ AsyncTensor<Target> redistribute_async_to(const X& x) {
 /// Moves: as redistribute, at wait(); of a Partial to Replicate each rank reduces the whole by itself.
 /// Needs, Gives: as redistribute. Memory: the output, from wait() on; the input, until all have read it.
 /// Gradient: as redistribute. Ranks: all of the mesh start; wait() is each rank's own affair.
-/// Throws: as redistribute: from wait(), and from the start where the communicator has failed before.
+/// Throws: as redistribute: from wait(), whose deadline begins when it is called, and from the start where the
+/// communicator has failed before.
 /// PyTorch: `DTensor.redistribute(async_op=True)`.
 template <class... P, class T, std::size_t R, class Mesh, class... From>
   requires(sizeof...(P) > 0)
