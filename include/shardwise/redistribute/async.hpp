@@ -3,6 +3,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -12,6 +13,7 @@
 
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/base/memory.hpp>
+#include <shardwise/comm/communicator.hpp>
 #include <shardwise/comm/trace.hpp>
 #include <shardwise/redistribute/owned_move.hpp>
 #include <shardwise/redistribute/redistribute.hpp>
