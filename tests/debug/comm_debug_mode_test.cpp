@@ -338,3 +338,23 @@ SHARDWISE_TEST_RANKS("TE-3 inference records nothing and gives what training giv
   CHECK(allclose(y, dense(x), {.rtol = 1e-5, .atol = 1e-5}));
   check_counts(comm, {{Collective::all_reduce, 1}}, {});
 }
+
+SHARDWISE_TEST_RANKS("one operation forward, twice, and backward, once: two rows, and bytes that add up", 4) {
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  auto x = rand<float, Shard<0>>(mesh, {8, 4});
+  x.requires_grad(true);
+  CommDebugMode comm;
+  (void)redistribute<Shard<1>>(x);
+  const auto y = redistribute<Shard<1>>(x);
+  const std::int64_t one = 2 * 4 * 4 * 3 / 4;  // a shard but for what stays
+  REQUIRE(comm.rows().size() == 1);
+  CHECK(comm.rows()[0].count == 2);
+  CHECK(comm.rows()[0].bytes == 2 * one);
+  backward(y, ones<float, Shard<1>>(mesh, {8, 4}));
+  CHECK(comm.forward_count() == 2);
+  CHECK(comm.backward_count() == 1);
+  REQUIRE(comm.rows().size() == 2);
+  CHECK(comm.rows()[1].backward);
+  CHECK(comm.rows()[1].bytes == one);
+  CHECK(comm.bytes(Collective::all_to_all) == 3 * one);
+}
