@@ -185,7 +185,7 @@ class DryRunCommunicator {
     SHARDWISE_REQUIRE(world_->aborted.empty(), detail::text("rank ", world_rank(rank_), " aborted: ", world_->aborted),
                       PeerFailedError);
     DryRunRow row{std::string(axis_.view()), call.collective, size_, across_nodes_, 1, 0, call.bytes, 0};
-    row.messages = call.messages > 0 ? call.messages : usual_messages(call.collective);
+    row.messages = call.messages >= 0 ? call.messages : usual_messages(call.collective);
     const CostModel cost = cost_model();
     row.seconds =
         cost.seconds_per_collective + cost.seconds(static_cast<double>(row.messages), static_cast<double>(row.bytes));
@@ -238,6 +238,7 @@ class DryRunCommunicator {
     const auto mine = in.subspan(static_cast<std::size_t>(before(send_counts)), static_cast<std::size_t>(own));
     place<T>(mine, out, before(recv_counts));
     CallInfo call = info<T>(Collective::all_to_all, length(out) - own);
+    call.messages = 0;
     for (std::size_t r = 0; r < recv_counts.size(); ++r) call.messages += r != index() && recv_counts[r] > 0 ? 1 : 0;
     count(call);
   }
