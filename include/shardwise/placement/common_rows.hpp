@@ -34,6 +34,8 @@ class CommonRows {
 
   // The length of the first run stands for all: whether they are worth a call each.
   std::int64_t first_run() const { return first_run_; }
+  // From a row of `a` to the next one, as a rule; 0 where there is one row.
+  std::int64_t row_stride() const { return inner_ > 0 ? stride_a_[inner_ - 1] : 0; }
 
   // Calls row(runs, count, offset in a, offset in b) for rows of the outer dimensions; runs and offsets are in elements.
   template <class Row>

@@ -25,9 +25,16 @@ void copy_short_runs(const CommonRuns::Run* runs, int count, const std::byte* fr
   }
 }
 
+// How far it is from a run to the next one, in this row or the next: no hardware prefetcher follows there. Asking for it took
+// Partial -> BlockCyclic<1, 1024> from 1.2 to 0.8 of memcpy, Partial -> BlockCyclic<1, 64> from 2.0 to 1.4. 0 where there is none.
+inline std::int64_t run_ahead(const CommonRuns::Run* runs, int count, int r, std::int64_t row_stride) {
+  if (r + 1 < count) return runs[r + 1].a - runs[r].a;
+  return row_stride == 0 ? 0 : runs[0].a + row_stride - runs[r].a;
+}
+
 // From a to b, offsets in elements. `typical`: how long the runs are, about.
 inline void copy_runs(const CommonRuns::Run* runs, int count, const std::byte* from, std::byte* to, std::size_t element,
-                      std::int64_t typical, bool stream) {
+                      std::int64_t typical, std::int64_t row_stride, bool stream) {
   if (typical <= 8) {
     switch (element) {
       case 1: return copy_short_runs<1>(runs, count, from, to);
@@ -42,9 +49,9 @@ inline void copy_runs(const CommonRuns::Run* runs, int count, const std::byte* f
     const auto bytes = static_cast<std::size_t>(runs[r].size * size);
     const std::byte* source = from + runs[r].a * size;
     std::byte* target = to + runs[r].b * size;
-    // Past the caches only where whole lines are written. No hardware prefetcher follows from run to run.
+    // Past the caches only where whole lines are written.
     if (stream && bytes >= 256)
-      stream_copy(target, source, bytes, r + 2 < count ? (runs[r + 2].a - runs[r].a) * size : 0);
+      stream_copy(target, source, bytes, run_ahead(runs, count, r, row_stride) * size);
     else
       std::memcpy(target, source, bytes);
   }
@@ -58,7 +65,7 @@ inline void copy_common(const Holding& held, const void* from, const Holding& wa
   const auto size = static_cast<std::int64_t>(element);
   const bool stream = static_cast<std::size_t>(wanted.size.elements()) * element >= streamed_bytes;
   rows.for_each([&](const CommonRuns::Run* runs, int count, std::int64_t a, std::int64_t b) {
-    copy_runs(runs, count, source + a * size, target + b * size, element, rows.first_run(), stream);
+    copy_runs(runs, count, source + a * size, target + b * size, element, rows.first_run(), rows.row_stride(), stream);
   });
   if (stream) stream_fence();
 }
@@ -71,7 +78,7 @@ void sum_common(const CommonRows& rows, const std::byte* const* terms, int count
     for (int r = 0; r < n; ++r) {
       for (int t = 0; t < count; ++t) from[t] = reinterpret_cast<const T*>(terms[t]) + a + runs[r].a;
       T* const to = reinterpret_cast<T*>(out) + b + runs[r].b;
-      const std::int64_t ahead = r + 2 < n ? (runs[r + 2].a - runs[r].a) * static_cast<std::int64_t>(sizeof(T)) : 0;
+      const std::int64_t ahead = run_ahead(runs, n, r, rows.row_stride()) * static_cast<std::int64_t>(sizeof(T));
       sum_terms(&to, 1, from, count, runs[r].size, ahead, stream);
     }
   });
@@ -126,9 +133,9 @@ void reduce_common(Type dtype, const Holding& held, const std::byte* const* term
         if (done == runs[r].size) ++r, done = 0;
       }
       for (int t = 0; t < count; ++t)
-        copy_runs(in, pieces, terms[t] + a * size, memory + t * room * size, element, rows.first_run(), false);
+        copy_runs(in, pieces, terms[t] + a * size, memory + t * room * size, element, rows.first_run(), 0, false);
       reduce_blocks(kernels, sum, parts, count, filled, op, false);
-      copy_runs(back, pieces, sum, out + b * size, element, rows.first_run(), false);
+      copy_runs(back, pieces, sum, out + b * size, element, rows.first_run(), 0, false);
     }
   });
 }
