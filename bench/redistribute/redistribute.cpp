@@ -194,7 +194,7 @@ int gates(Options o) {
     }
   bool over = false;
   for (const Gate& g : all) {
-    std::printf("GATE %s %.2f %.2f %s\n", g.name, g.lowest, g.limit, g.over() ? "over" : "ok");
+    std::printf("GATE %s %.3f %.2f %s\n", g.name, g.lowest, g.limit, g.over() ? "over" : "ok");
     if (g.wrong != 0) std::printf("# %s: %lld wrong elements\n", g.name, static_cast<long long>(g.wrong));
     over = over || g.over();
   }
