@@ -17,6 +17,7 @@
 #include <shardwise/base/extents.hpp>
 #include <shardwise/base/name.hpp>
 #include <shardwise/comm/call.hpp>
+#include <shardwise/comm/communicator.hpp>
 
 namespace shardwise {
 
@@ -301,6 +302,10 @@ class DeviceMesh {
 template <Name... Axes, class Comm>
 DeviceMesh<Comm, Axes...> init_device_mesh(const Comm& world, const std::int64_t (&shape)[sizeof...(Axes)],
                                            const MeshOptions& options = {}) {
+  static_assert(
+      RankedCommunicator<Comm>,
+      "shardwise::init_device_mesh: [M5] the first argument is a communicator, such as run_ranks hands to its function; "
+      "see the concept Communicator");
   constexpr std::size_t n = sizeof...(Axes);
   auto grid = std::make_shared<detail::Grid<Comm, n>>();
   grid->names = {Axes...};

@@ -438,6 +438,7 @@ class ThreadCommunicator {
   static void reduce_peers(const Peers& peers, T* out, std::int64_t at, std::int64_t n, ReduceOp op) {
     if (n == 0) return;
     const void* terms[detail::max_ranks_reduced];
+    terms[0] = nullptr;  // g++ -O3 does not see that there is a rank at least
     for (int r = 0; r < peers.size; ++r) terms[r] = peers.in[r] + at * static_cast<std::int64_t>(sizeof(T));
     detail::reduce_blocks(detail::reduce_kernels<typename detail::Reduced<T>::type>, out, terms, peers.size, n, op,
                           static_cast<std::size_t>(n) * sizeof(T) >= detail::streamed_bytes);
