@@ -3,7 +3,7 @@
 #   all     everything but the peers (the default): each figure a ratio of two times of this run
 #   gates   the figures of redistribute that have limits, in under a minute once built:
 #           GATE <name> <measured> <limit> ok|over; status 1 if one is over
-#   peers   redistribute beside raw MPI, ScaLAPACK, FFTW and PyTorch, in one table; installs what Debian has of them
+#   peers   redistribute beside raw MPI, ScaLAPACK, FFTW and PyTorch, in one table; installs what Debian and the Python index have
 #   growth  how redistribute grows with ranks and sizes, as tables
 # SHARDWISE_TORCH_PYTHON names a Python with PyTorch to stand beside it.
 set -euo pipefail
@@ -66,6 +66,17 @@ if [ "$task" = gates ]; then
 fi
 if [ "$task" = peers ]; then
   scripts/setup.sh peers || printf 'bench: going on with the peers that are here\n' >&2
+  if [ -z "${SHARDWISE_TORCH_PYTHON:-}" ]; then
+    venv=$build/peers/torch
+    printf 'bench: PyTorch stands beside in a virtual environment, %s\n' "$venv" >&2
+    if [ -x "$venv/bin/python" ] && "$venv/bin/python" -c 'import torch' 2>/dev/null; then
+      SHARDWISE_TORCH_PYTHON=$venv/bin/python
+    elif python3 -m venv "$venv" && "$venv/bin/python" -m pip --quiet install torch numpy; then
+      SHARDWISE_TORCH_PYTHON=$venv/bin/python
+    else
+      printf 'bench: PyTorch could not be installed and is left out; SHARDWISE_TORCH_PYTHON names a Python that has it\n' >&2
+    fi
+  fi
   build_target bench_redistribute
   exec python3 bench/peers/table.py --ours "$build/bench/bench_redistribute" --build "$build/peers" \
     --torch "${SHARDWISE_TORCH_PYTHON:-}"
