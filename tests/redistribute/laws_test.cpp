@@ -71,7 +71,12 @@ TEST_CASE("every move on one axis is the same for every element type") {
 }
 
 TEST_CASE("large tensors go straight from peer memory and give the same") {
-  for (const int n : {2, 4, 7}) {
+#if defined(__OPTIMIZE__)
+  const std::vector<int> sizes{2, 4, 7};
+#else
+  const std::vector<int> sizes{4};  // the oracle visits each element of each rank: minutes under a sanitizer
+#endif
+  for (const int n : sizes) {
     Failures failures;
     run_ranks(n, [&](ThreadCommunicator world) {
       const auto mesh = init_device_mesh<"tp">(world, {n});
