@@ -16,6 +16,7 @@
 
 #include "parallel/support.hpp"
 #include "redistribute/oracle.hpp"
+#include "support/tuples.hpp"
 #include "support/models.hpp"
 
 using namespace shardwise;
@@ -93,20 +94,6 @@ void training_step(const Comm& world, std::int64_t dp, std::int64_t tp, std::int
     sgd.step();
     sgd.zero_grad();
   }
-}
-
-std::vector<PlacementVector> lists(const std::vector<PlacementValue>& of, std::size_t axes) {
-  std::vector<PlacementVector> all{PlacementVector()};
-  for (std::size_t a = 0; a < axes; ++a) {
-    std::vector<PlacementVector> longer;
-    for (const PlacementVector& list : all)
-      for (const PlacementValue& p : of) {
-        longer.push_back(list);
-        longer.back().push_back(p);
-      }
-    all = longer;
-  }
-  return all;
 }
 
 const PlacementValue r = detail::replicate_value();

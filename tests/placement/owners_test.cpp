@@ -6,27 +6,16 @@
 
 #include <shardwise/placement/move.hpp>
 
+#include "support/tuples.hpp"
+
 using namespace shardwise;
 using detail::PlacementValue;
+using test::coordinates;
 
 namespace {
 
 using List = std::vector<PlacementValue>;
 using Index = std::vector<std::int64_t>;
-
-std::vector<Index> coordinates(const Index& mesh) {
-  std::vector<Index> all{Index()};
-  for (const std::int64_t k : mesh) {
-    std::vector<Index> longer;
-    for (const Index& c : all)
-      for (std::int64_t i = 0; i < k; ++i) {
-        longer.push_back(c);
-        longer.back().push_back(i);
-      }
-    all = longer;
-  }
-  return all;
-}
 
 bool holds(const List& list, const Index& mesh, const Index& rank, const detail::Extents& global, std::int64_t row,
            std::int64_t column) {

@@ -7,6 +7,7 @@
 #include <shardwise/redistribute/redistribute.hpp>
 
 #include "redistribute/oracle.hpp"
+#include "support/random.hpp"
 
 using namespace shardwise;
 using namespace test;
@@ -92,16 +93,6 @@ TEST_CASE("other element types, and tensors beyond what is staged") {
 }
 
 namespace {
-
-struct Random {
-  std::uint64_t state;
-  std::int64_t below(std::int64_t n) {
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return static_cast<std::int64_t>((state >> 11) % static_cast<std::uint64_t>(n));
-  }
-};
 
 Case random_case(Random& random, const Index& mesh) {
   Case c;

@@ -7,6 +7,7 @@
 #include <shardwise/redistribute/redistribute.hpp>
 
 #include "redistribute/oracle.hpp"
+#include "support/tuples.hpp"
 
 using namespace shardwise;
 using namespace test;
@@ -134,20 +135,6 @@ struct Sum {
   std::string what;
   double forward = 0, backward = 0;
 };
-
-std::vector<PlacementVector> lists(const std::vector<PlacementValue>& of, std::size_t axes) {
-  std::vector<PlacementVector> all{PlacementVector()};
-  for (std::size_t a = 0; a < axes; ++a) {
-    std::vector<PlacementVector> longer;
-    for (const PlacementVector& list : all)
-      for (const PlacementValue& p : of) {
-        longer.push_back(list);
-        longer.back().push_back(p);
-      }
-    all = longer;
-  }
-  return all;
-}
 
 // <move(x), g> == <x, backward(g)> for all pairs of placements, shapes and sets of axes that g is pending on.
 template <Name... Axes, std::size_t N>

@@ -10,21 +10,12 @@
 
 #include "redistribute/oracle.hpp"
 #include "redistribute/values.hpp"
+#include "support/random.hpp"
 
 using namespace shardwise;
 using namespace test;
 
 namespace {
-
-struct Random {
-  std::uint64_t state;
-  std::int64_t below(std::int64_t n) {
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return static_cast<std::int64_t>((state >> 11) % static_cast<std::uint64_t>(n));
-  }
-};
 
 // A mesh as the oracle sees it.
 struct Plan {

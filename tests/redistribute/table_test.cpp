@@ -13,6 +13,7 @@
 #include <shardwise/placement/planner.hpp>
 
 #include "redistribute/oracle.hpp"
+#include "support/tuples.hpp"
 #include "support/json.hpp"
 
 using namespace shardwise;
@@ -24,34 +25,6 @@ const PlacementValue R = detail::replicate_value();
 const PlacementValue S0 = detail::shard_value(0);
 const PlacementValue S1 = detail::shard_value(1);
 const PlacementValue P = detail::partial_value();
-
-std::vector<Index> coordinates(const Index& mesh) {
-  std::vector<Index> all{Index()};
-  for (const std::int64_t k : mesh) {
-    std::vector<Index> longer;
-    for (const Index& c : all)
-      for (std::int64_t i = 0; i < k; ++i) {
-        longer.push_back(c);
-        longer.back().push_back(i);
-      }
-    all = longer;
-  }
-  return all;
-}
-
-std::vector<PlacementVector> lists(std::initializer_list<PlacementValue> of, std::size_t axes) {
-  std::vector<PlacementVector> all{PlacementVector()};
-  for (std::size_t a = 0; a < axes; ++a) {
-    std::vector<PlacementVector> longer;
-    for (const PlacementVector& list : all)
-      for (const PlacementValue& p : of) {
-        longer.push_back(list);
-        longer.back().push_back(p);
-      }
-    all = longer;
-  }
-  return all;
-}
 
 // ---- the lower bound ------------------------------------------------------------------------------------------------
 
