@@ -357,6 +357,10 @@ TEST_CASE("reduce_terms may write over one of its terms") {
   const std::complex<float>* term = &z;
   std::complex<float> out;
   CHECK_THROWS_AS(reduce_terms(&out, &term, 1, 1, ReduceOp::max), Error);
+  const std::vector<const std::complex<float>*> many(1025, &z);
+  CHECK_THROWS_WITH_AS(reduce_terms(&out, many.data(), 1025, 1, ReduceOp::sum),
+                       "shardwise::reduce_terms: 1025 terms; 1 to 1024 meet in one call", Error);
+  CHECK_NOTHROW(reduce_terms(&out, many.data(), 1024, 1, ReduceOp::sum));
 }
 
 TEST_CASE("random sequences of mixed collectives") {

@@ -218,10 +218,14 @@ constexpr bool reducible(ReduceOp op) {
 }
 
 /// out[i] = terms[0][i] op terms[1][i] op ... op terms[count - 1][i], in this order, for i < n. 16-bit types are
-/// accumulated in float; an average divides at the end. `out` may be one of the terms; count >= 1.
+/// accumulated in float; an average divides at the end. `out` may be one of the terms. Throws `Error` for a count outside 1 to
+/// 1024, and for the maximum or minimum of complex numbers.
 template <Element T>
 void reduce_terms(T* out, const T* const* terms, int count, std::int64_t n, ReduceOp op) {
   if (!reducible<T>(op)) detail::fail("shardwise::reduce_terms: complex numbers have no maximum and no minimum");
+  SHARDWISE_REQUIRE(count >= 1 && count <= detail::max_ranks_reduced,
+                    detail::text("shardwise::reduce_terms: ", count, " terms; 1 to ", detail::max_ranks_reduced,
+                                 " meet in one call"));
   const void* erased[detail::max_ranks_reduced];
   for (int t = 0; t < count; ++t) erased[t] = terms[t];
   detail::reduce_blocks(detail::reduce_kernels<typename detail::Reduced<T>::type>, out, erased, count, n, op,
