@@ -1,6 +1,6 @@
 // Buffer: shared, 64-byte aligned bytes, or a view of the caller's. Freed blocks are kept per thread by size
-// class, so that a repeated operation allocates nothing; what a thread holds is counted. Not for device
-// memory. Layer: base.
+// class, so that a repeated operation allocates nothing; what a thread holds is counted. Blocks come from malloc, or from
+// memory that other processes can read (BlockSource). Not for device memory. Layer: base.
 #pragma once
 
 #include <atomic>
@@ -26,11 +26,21 @@
 
 namespace shardwise::detail {
 
+// Where blocks come from instead of malloc: an arena that the processes of a host share, say. Once set it lives as long as the
+// process. `take` gives `bytes` at a multiple of 64, or null where it has none: malloc has.
+struct BlockSource {
+  void* (*take)(BlockSource&, std::size_t bytes) noexcept;
+  void (*give)(BlockSource&, void* memory, std::size_t bytes) noexcept;
+};
+inline std::atomic<BlockSource*> block_source{nullptr};  // of new blocks; null: malloc
+
 struct alignas(64) Block {
   std::atomic<std::int64_t> owners;
   std::size_t size_class;
   Block* next;
   std::size_t counted;  // bytes of elements asked for
+  BlockSource* source;  // goes back there
+  std::size_t bytes;  // with this header
 };
 
 // Bytes of elements in the blocks that this thread took and has not given back, and the most that it ever was.
@@ -55,28 +65,30 @@ class BlockCache {
       while (list.head != nullptr) {
         Block* block = list.head;
         list.head = block->next;
-        std::free(block);
+        release(block);
       }
   }
 
   static Block* take(std::size_t bytes) {
     const std::size_t c = bytes <= 64 ? 6 : static_cast<std::size_t>(std::bit_width(bytes - 1));
+    BlockSource* const source = block_source.load(std::memory_order_acquire);
     if (SHARDWISE_CACHE_BLOCKS && alive()) {
       List& list = local().lists_[c];
-      if (list.head != nullptr) {
+      while (list.head != nullptr) {
         Block* block = list.head;
         list.head = block->next;
         --list.count;
-        block->owners.store(1, std::memory_order_relaxed);
-        return block;
+        if (block->source == source) [[likely]] {
+          block->owners.store(1, std::memory_order_relaxed);
+          return block;
+        }
+        release(block);  // older than the source
       }
     }
     // Large blocks are not rounded up to a power of two: that could double the footprint.
     const std::size_t rounded = (bytes + 63) / 64 * 64;
     const std::size_t size = SHARDWISE_CACHE_BLOCKS ? std::size_t{1} << c : rounded;
-    void* memory = std::aligned_alloc(64, sizeof(Block) + size);
-    if (memory == nullptr) throw std::bad_alloc();
-    return new (memory) Block{{1}, c, nullptr, 0};
+    return make(source, c, sizeof(Block) + size);
   }
 
   static void give(Block* block) {
@@ -90,7 +102,7 @@ class BlockCache {
         return;
       }
     }
-    std::free(block);
+    release(block);
   }
 
  private:
@@ -99,6 +111,22 @@ class BlockCache {
     std::size_t count = 0;
   };
   List lists_[64];
+
+  [[gnu::noinline]] static Block* make(BlockSource* source, std::size_t size_class, std::size_t bytes) {
+    void* memory = source != nullptr ? source->take(*source, bytes) : nullptr;
+    if (memory == nullptr) {
+      source = nullptr;
+      memory = std::aligned_alloc(64, bytes);
+    }
+    if (memory == nullptr) throw std::bad_alloc();
+    return new (memory) Block{{1}, size_class, nullptr, 0, source, bytes};
+  }
+  static void release(Block* block) {
+    if (block->source != nullptr) [[unlikely]]
+      block->source->give(*block->source, block, block->bytes);
+    else
+      std::free(block);
+  }
 
   static BlockCache& local() {
     thread_local BlockCache cache;

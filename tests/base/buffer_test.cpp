@@ -1,0 +1,84 @@
+// Where blocks come from: malloc, or a source that was set; each goes back to where it came from.
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+
+#include <shardwise/base/buffer.hpp>
+
+using namespace shardwise::detail;
+
+namespace {
+
+// Counts what it gave and took back; has nothing left above `largest`.
+struct CountingSource : BlockSource {
+  CountingSource() : BlockSource{&take_one, &give_one} {}
+
+  static void* take_one(BlockSource& self, std::size_t bytes) noexcept {
+    auto& source = static_cast<CountingSource&>(self);
+    if (bytes > source.largest) return nullptr;
+    source.outside += static_cast<std::int64_t>(bytes);
+    ++source.taken;
+    return std::aligned_alloc(64, bytes);
+  }
+  static void give_one(BlockSource& self, void* memory, std::size_t bytes) noexcept {
+    static_cast<CountingSource&>(self).outside -= static_cast<std::int64_t>(bytes);
+    std::free(memory);
+  }
+
+  std::size_t largest = std::size_t{1} << 20;
+  std::int64_t outside = 0;
+  int taken = 0;
+};
+
+struct ActiveSource {
+  explicit ActiveSource(BlockSource& source) { block_source.store(&source); }
+  ~ActiveSource() { block_source.store(nullptr); }
+};
+
+// Drops what this thread's cache keeps of a size.
+void drop_cached(std::size_t bytes) { const Buffer another(bytes); }
+
+}  // namespace
+
+TEST_CASE("new blocks come from the source that is set, and go back to the one that they came from") {
+  CountingSource source;
+  constexpr std::size_t bytes = 3000;
+  {
+    const Buffer earlier(bytes);
+  }  // waits in the cache, from malloc
+  const Buffer kept(bytes);
+  {
+    const ActiveSource active(source);
+    const Buffer a(bytes), b(200);
+    CHECK(source.taken == 2);
+    CHECK(reinterpret_cast<std::uintptr_t>(a.data()) % 64 == 0);
+    CHECK(source.outside >= static_cast<std::int64_t>(bytes + 200));
+  }
+  drop_cached(bytes);
+  drop_cached(200);
+  CHECK(source.outside == 0);
+}
+
+TEST_CASE("a block that the source gave is used again without asking it") {
+  CountingSource source;
+  {
+    const ActiveSource active(source);
+    for (int i = 0; i < 10; ++i) const Buffer again(5000);
+    CHECK(source.taken == (SHARDWISE_CACHE_BLOCKS ? 1 : 10));
+  }
+  drop_cached(5000);
+  CHECK(source.outside == 0);
+}
+
+TEST_CASE("a source that has nothing left leaves it to malloc") {
+  CountingSource source;
+  const ActiveSource active(source);
+  source.largest = 0;
+  const Buffer large(10000);
+  CHECK(large.data() != nullptr);
+  CHECK(source.taken == 0);
+  CHECK(large.exclusive());
+}
