@@ -403,7 +403,7 @@ TEST_CASE("thousands of staged exchanges back to back, with direct ones between"
           }
         };
         if (step % 7 == 3)
-          c.exchange(call, &mine, &mine, check);
+          c.exchange(call, &mine, sizeof(mine), &mine, check);
         else
           c.exchange_staged(call, &mine, sizeof(mine), check);
         mine = -1;  // free again in both
@@ -420,7 +420,7 @@ TEST_CASE("an exchange lets a rank write into its peers") {
       std::vector<int> out(4, -1);
       CallInfo call;
       call.collective = Collective::all_to_all;
-      c.exchange(call, nullptr, out.data(), [&](const Peers& peers) {
+      c.exchange(call, nullptr, 0, out.data(), [&](const Peers& peers) {
         for (int r = 0; r < peers.size; ++r) reinterpret_cast<int*>(peers.out[r])[c.rank()] = step + c.rank() * 10 + r;
       });
       for (int r = 0; r < 4; ++r) bad.expect(out[static_cast<std::size_t>(r)] == step + r * 10 + c.rank());

@@ -24,8 +24,11 @@ struct CallInfo {
   int root = -1;                 ///< for rooted operations
   detail::Extents shape;         ///< global shape of a tensor, or the count of a raw collective as rank 1
   std::uint64_t layout = 0;      ///< fingerprint of what else must agree (placements, count lists)
-  std::int64_t bytes = 0;        ///< received from the others by this rank; may differ
+  std::int64_t bytes = 0;        ///< received from the others by this rank; may differ; or `part_of_another`
   std::int64_t messages = -1;    ///< in which they come; negative where nobody counts them; may differ
+
+  /// For `bytes`: a meeting within an operation whose other meeting says what is received.
+  static constexpr std::int64_t part_of_another = -1;
 
   friend bool operator==(const CallInfo& a, const CallInfo& b) {
     return a.collective == b.collective && a.dtype == b.dtype && a.op == b.op && a.root == b.root &&

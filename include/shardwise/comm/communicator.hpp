@@ -130,8 +130,9 @@ struct ExchangeBody {
 
 /// Runs a body while every rank's buffers may be touched by every rank.
 template <class C>
-concept ExchangesInPlace = requires(const C& c, const CallInfo& call, const void* in, void* out) {
-  c.exchange(call, in, out, detail::ExchangeBody{});
+concept ExchangesInPlace = requires(const C& c, const CallInfo& call, const void* in, std::size_t in_bytes, void* out) {
+  { C::writes_peers } -> std::convertible_to<bool>;
+  c.exchange(call, in, in_bytes, out, detail::ExchangeBody{});
 };
 
 /// Runs a body over copies of small inputs, with one synchronisation.

@@ -137,6 +137,7 @@ class DryRunCommunicator {
  public:
   static constexpr MemorySpace memory_space = MemorySpace::host;
   static constexpr std::size_t staged_limit = 32768;
+  static constexpr bool writes_peers = true;
   /// No body of an exchange runs.
   static constexpr bool peerless = true;
 
@@ -177,7 +178,7 @@ class DryRunCommunicator {
 
   // ---- exchanges ------------------------------------------------------------------------------------------------
 
-  void exchange(const CallInfo& call, const void*, void*, const PeersFunction&) const { count(call); }
+  void exchange(const CallInfo& call, const void*, std::size_t, void*, const PeersFunction&) const { count(call); }
   void exchange_staged(const CallInfo& call, const void*, std::size_t, const PeersFunction&) const { count(call); }
 
   /// Counts a call that has its bytes; its messages too, where it brings them.

@@ -121,7 +121,7 @@ void exchange_jointly(const Comm& group, JointMove<Interleaved>* moves, int coun
       });
     });
   } else {
-    group.exchange(call, moves, nullptr, [&](const auto& peers) {
+    group.exchange(call, moves, static_cast<std::size_t>(count) * sizeof(Joint), nullptr, [&](const auto& peers) {
       for_each([&](int i, const Joint& m) {
         for (std::size_t r = 0; r < ranks; ++r) {
           const Joint& theirs = reinterpret_cast<const Joint*>(peers.in[r])[i];

@@ -208,7 +208,7 @@ void move_over(const Comm& group, const MovePlan& plan, const std::int64_t* me, 
     group.exchange_staged(call, in, bytes(me),
                           [&](const auto& peers) { pull(plan, dtype, Inputs{peers.in, nullptr}, out); });
   } else {
-    group.exchange(call, in, out, [&](const auto& peers) {
+    group.exchange(call, in, bytes(me), out, [&](const auto& peers) {
       if (plan.shares_in_place())
         pull_shared(plan, dtype, Inputs{peers.in, nullptr}, peers.out);
       else

@@ -13,30 +13,15 @@
 #include <vector>
 
 #include <shardwise/backends/thread/post_table.hpp>
-#include <shardwise/backends/thread/wait.hpp>
 #include <shardwise/backends/thread/world.hpp>
 #include <shardwise/base/error.hpp>
 #include <shardwise/base/name.hpp>
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/communicator.hpp>
+#include <shardwise/comm/failure.hpp>
+#include <shardwise/comm/wait.hpp>
 
 namespace shardwise::detail {
-
-// Who calls: a rank with the label and the deadline of its handle.
-struct ThreadCaller {
-  int rank;
-  Name axis;
-  std::chrono::milliseconds deadline;
-};
-
-inline std::string call_text(const CallInfo& call) {
-  return call.collective == Collective::split ? "split" : describe(call);  // a split has no elements
-}
-
-inline std::string operation_text(const CallInfo& call, const Name& axis) {
-  const std::string name = call_text(call);
-  return axis.empty() ? name : text(name, " on axis '", axis.view(), "'");
-}
 
 // A message under way: on the stack of its sender, which stays until the receiver has it or it is withdrawn.
 struct ThreadMessage {
@@ -129,7 +114,7 @@ class ThreadGroup : public ThreadGate {
 
   // Meets the other ranks. Throws on all of them or on none, before or instead of the data phase: MismatchError if
   // they call different things, or the failure of the world.
-  void meet(const ThreadCaller& me, std::uint32_t generation, const CallInfo& call, const void* in, void* out) {
+  void meet(const Caller& me, std::uint32_t generation, const CallInfo& call, const void* in, void* out) {
     const std::size_t r = static_cast<std::size_t>(me.rank);
     Slot& slot = slots_[r];
     slot.call[generation & 1u] = call;
@@ -155,7 +140,7 @@ class ThreadGroup : public ThreadGate {
   }
 
   // Offers `in` without waiting; this rank's next offer is the next exchange. To be given back with `take`.
-  PostedExchange& post(const ThreadCaller& me, const CallInfo& call, Buffer in) {
+  PostedExchange& post(const Caller& me, const CallInfo& call, Buffer in) {
     if (failed()) [[unlikely]]
       throw_failure(me, call);
     posts_.sweep(me.rank);
@@ -166,7 +151,7 @@ class ThreadGroup : public ThreadGate {
   bool all_posted(const PostedExchange& exchange) const { return exchange.arrived.load() == size; }
 
   // Returns once all ranks have posted. Throws as `meet` does, but a rank that reads nothing yet is not told of it.
-  void await_posts(const ThreadCaller& me, const PostedExchange& exchange, const CallInfo& call) {
+  void await_posts(const Caller& me, const PostedExchange& exchange, const CallInfo& call) {
     WaitLimit limit(me.deadline);
     int departures = 0;
     for (;;) {
@@ -191,7 +176,7 @@ class ThreadGroup : public ThreadGate {
   bool all_taken(std::uint64_t number) { return posts_.is_over(number); }
 
   // Returns once every rank has taken: what this one offered may be written.
-  void await_takes(const ThreadCaller& me, std::uint64_t number, const CallInfo& call) {
+  void await_takes(const Caller& me, std::uint64_t number, const CallInfo& call) {
     WaitLimit limit(me.deadline);
     while (!all_taken(number)) {
       if (failed()) throw_failure(me, call);
@@ -225,33 +210,21 @@ class ThreadGroup : public ThreadGate {
     return {size, staged_in_.data() + half(generation), out_.data() + 2 * world_ranks_.size()};
   }
 
-  [[noreturn, gnu::noinline, gnu::cold]] void throw_failure(const ThreadCaller& me, const CallInfo& call) const {
+  [[noreturn, gnu::noinline, gnu::cold]] void throw_failure(const Caller& me, const CallInfo& call) const {
     detail::throw_failure(world_->failure(world_rank(me.rank)), operation_text(call, me.axis));
   }
 
-  // "rank 2", or "rank 2 (world rank 5)".
-  std::string rank_text(int rank) const {
-    if (world_rank(rank) == rank && size == world_->size()) return text("rank ", rank);
-    return text("rank ", rank, " (world rank ", world_rank(rank), ")");
-  }
+  std::string rank_text(int rank) const { return detail::rank_text(rank, world_rank(rank), size == world_->size()); }
 
-  [[gnu::cold]] Failure left_early(const ThreadCaller& me, int rank) const {
+  [[gnu::cold]] Failure left_early(const Caller& me, int rank) const {
     return {FailureKind::peer, text("rank ", world_rank(rank), " left early: its function has returned"),
             world_rank(me.rank)};
   }
-  [[gnu::cold]] Failure timed_out(const ThreadCaller& me, const CallInfo& call, const std::string& missing) const {
-    return {FailureKind::timeout,
-            text("shardwise::", operation_text(call, me.axis), ": deadline of ", me.deadline.count(), " ms passed on ",
-                 rank_text(me.rank), "; missing: ", missing),
-            world_rank(me.rank)};
+  [[gnu::cold]] Failure timed_out(const Caller& me, const CallInfo& call, const std::string& missing) const {
+    return {FailureKind::timeout, timeout_text(me, call, rank_text(me.rank), missing), world_rank(me.rank)};
   }
-  [[gnu::cold]] Failure mismatch(const ThreadCaller& me, int a, const CallInfo& call_a, int b,
-                                 const CallInfo& call_b) const {
-    const std::string text_a = call_text(call_a), text_b = call_text(call_b);
-    return {FailureKind::mismatch,
-            text("shardwise: ranks call different operations", me.axis.empty() ? "" : " on axis '", me.axis.view(),
-                 me.axis.empty() ? ": " : "': ", rank_text(a), " calls ", text_a, ", ", rank_text(b), " calls ", text_b,
-                 text_a == text_b ? ", with other counts or placements" : ""),
+  [[gnu::cold]] Failure mismatch(const Caller& me, int a, const CallInfo& call_a, int b, const CallInfo& call_b) const {
+    return {FailureKind::mismatch, mismatch_text(me.axis, rank_text(a), call_a, rank_text(b), call_b),
             world_rank(me.rank)};
   }
 
@@ -272,7 +245,7 @@ class ThreadGroup : public ThreadGate {
     return slots_[static_cast<std::size_t>(rank)].arrived.load(std::memory_order_acquire) == generation + 1u;
   }
 
-  void await(const ThreadCaller& me, std::uint32_t generation, const CallInfo& call) {
+  void await(const Caller& me, std::uint32_t generation, const CallInfo& call) {
     WaitLimit limit(me.deadline);
     int departures = 0;
     for (;;) {
@@ -306,7 +279,7 @@ class ThreadGroup : public ThreadGate {
 
   // Every rank looks at all calls, so all come to the same verdict.
   template <class Call>
-  void compare(const ThreadCaller& me, Call call_of) {
+  void compare(const Caller& me, Call call_of) {
     const CallInfo& first = call_of(0);
     for (int r = 1; r < size; ++r) {
       const CallInfo& other = call_of(r);

@@ -16,7 +16,7 @@ namespace shardwise::detail {
 // Dropping it is leaving: the others get what they need from this rank all the same. Stays where it was made.
 class ThreadPosted {
  public:
-  ThreadPosted(std::shared_ptr<ThreadGroup> group, const ThreadCaller& me, const CallInfo& call, Buffer in)
+  ThreadPosted(std::shared_ptr<ThreadGroup> group, const Caller& me, const CallInfo& call, Buffer in)
       : group_(std::move(group)), me_(me), call_(call), exchange_(&group_->post(me_, call_, std::move(in))),
         number_(exchange_->number) {}
   ThreadPosted(const ThreadPosted&) = delete;
@@ -46,7 +46,7 @@ class ThreadPosted {
   }
 
   std::shared_ptr<ThreadGroup> group_;
-  ThreadCaller me_;
+  Caller me_;
   CallInfo call_;
   PostedExchange* exchange_;
   std::uint64_t number_;

@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include <shardwise/backends/thread/wait.hpp>
-#include <shardwise/base/error.hpp>
+#include <shardwise/comm/failure.hpp>
+#include <shardwise/comm/wait.hpp>
 
 namespace shardwise::detail {
 
@@ -46,22 +46,6 @@ struct ThreadGate {
   WaitSignal signal;                       // collectives
   std::unique_ptr<WaitSignal[]> messages;  // send and recv, one a rank
 };
-
-enum class FailureKind : std::uint8_t { none, peer, timeout, mismatch };
-
-// What went wrong first. A `peer` message is a clause ("rank 1 failed: out of cheese") that each rank puts after its
-// own operation; the others are sentences, and the same on all ranks.
-struct Failure {
-  FailureKind kind = FailureKind::none;
-  std::string message;
-  int found_by = -1;  // world rank
-};
-
-[[noreturn]] inline void throw_failure(const Failure& failure, const std::string& operation) {
-  if (failure.kind == FailureKind::timeout) throw TimeoutError(failure.message);
-  if (failure.kind == FailureKind::mismatch) throw MismatchError(failure.message);
-  throw PeerFailedError("shardwise::" + operation + ": " + failure.message);
-}
 
 class ThreadWorld {
  public:

@@ -1,5 +1,6 @@
 // WaitSignal: sleep until another thread changes something, with a deadline: spin, yield, then a futex (a mutex and
-// a condition variable elsewhere). What changed is the caller's business. Layer: backends/thread.
+// a condition variable elsewhere). SharedWaitSignal: the same between processes, in memory that they share; Linux only.
+// What changed is the caller's business. Layer: comm.
 #pragma once
 
 #include <atomic>
@@ -59,7 +60,9 @@ class WaitLimit {
   bool started_ = false;
 };
 
-class alignas(64) WaitSignal {
+// All zeros is a signal that nobody waits for: in shared memory it need not be made.
+template <bool BetweenProcesses>
+class alignas(64) BasicWaitSignal {
  public:
   // After the change: wakes all who wait. No system call where nobody sleeps.
   // The waiter counts itself before it reads the word, the waker moves the word before it reads the count; all of it
@@ -116,15 +119,20 @@ class alignas(64) WaitSignal {
 #if defined(__linux__)
   static_assert(sizeof(std::atomic<std::uint32_t>) == 4, "a futex is four bytes");
 
+  static constexpr int wait_operation = BetweenProcesses ? FUTEX_WAIT : FUTEX_WAIT_PRIVATE;
+  static constexpr int wake_operation = BetweenProcesses ? FUTEX_WAKE : FUTEX_WAKE_PRIVATE;
+
   void sleep(std::uint32_t seen, WaitClock::duration left) {
     const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
     timespec time{};
     time.tv_sec = static_cast<decltype(time.tv_sec)>(ns / 1000000000);
     time.tv_nsec = static_cast<decltype(time.tv_nsec)>(ns % 1000000000);
-    syscall(SYS_futex, &word_, FUTEX_WAIT_PRIVATE, seen, &time, nullptr, 0);
+    syscall(SYS_futex, &word_, wait_operation, seen, &time, nullptr, 0);
   }
-  void wake() noexcept { syscall(SYS_futex, &word_, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0); }
+  void wake() noexcept { syscall(SYS_futex, &word_, wake_operation, INT_MAX, nullptr, nullptr, 0); }
 #else
+  static_assert(!BetweenProcesses, "shardwise: processes wait for each other on a futex, which is Linux's");
+
   void sleep(std::uint32_t seen, WaitClock::duration left) {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, left, [&] { return word_.load() != seen; });
@@ -143,5 +151,8 @@ class alignas(64) WaitSignal {
   std::atomic<std::uint32_t> word_{0};
   std::atomic<std::uint32_t> sleepers_{0};
 };
+
+using WaitSignal = BasicWaitSignal<false>;
+using SharedWaitSignal = BasicWaitSignal<true>;
 
 }  // namespace shardwise::detail

@@ -1,5 +1,5 @@
-// What ThreadCommunicator checks and reads before a call: sizes, counts, ranks, the default deadline. None of it depends
-// on an element type, so it is compiled once a unit. Layer: backends/thread.
+// What a communicator checks and reads before a call: sizes, counts, ranks, the default deadline. None of it depends
+// on an element type, so it is compiled once a unit. Layer: comm.
 #pragma once
 
 #include <chrono>
