@@ -42,6 +42,7 @@ def read_table(text):
             may = set(above) - set(re.findall(r"\w+", but[1]) if but else [])
         else:
             may = {word for word in re.findall(r"\w+", rights) if word in above}
+        may |= set(re.findall(r"`(backends/\w+)/`", rights)) & set(allowed)
         for folder in folders:
             allowed[folder] = may | {folder}
         if "backends" not in rights and not cells[0].startswith("`backends"):
@@ -142,6 +143,9 @@ def self_test(table):
         ({"base/a.hpp": ok + "#include <iostream>\n"}, "too costly"),
         ({"mesh/a.hpp": ok + "#include <Eigen/Core>\n"}, "must not include"),
         ({"base/a.hpp": ok + '#include "b.hpp"\n'}, "included as"),
+        ({"backends/gloo/a.hpp": ok + "#include <shardwise/backends/process/b.hpp>\n", "backends/process/b.hpp": ok}, None),
+        ({"backends/thread/a.hpp": ok + "#include <shardwise/backends/process/b.hpp>\n",
+          "backends/process/b.hpp": ok}, "must not include"),
         ({"other/a.hpp": ok}, "not in the table"),
         ({"base/a.hpp": "int x;\n"}, "pragma once"),
     ]
