@@ -13,6 +13,7 @@
 #include <shardwise/redistribute/redistribute.hpp>
 
 #include "redistribute/oracle.hpp"
+#include "support/limited_threads.hpp"
 
 using namespace shardwise;
 using namespace test;
@@ -78,11 +79,12 @@ Case random_case(Random& random, const Index& mesh, bool ordered) {
   return c;
 }
 
-enum class Path { as_users_move, straight_from_peers, axis_by_axis };
+// The last two are what ranks do that are processes of one host, and of several.
+enum class Path { as_users_move, straight_from_peers, axis_by_axis, reading_peers, in_messages };
 
 // The terms of a sum are free: step by step, the chunk that a rank keeps as its term may be another one than at once.
 Path random_path(Random& random, const Case& c) {
-  const auto path = static_cast<Path>(random.below(3));
+  const auto path = static_cast<Path>(random.below(5));
   for (std::size_t a = 0; a < c.from.size(); ++a)
     if (c.from[a].is_shard() && c.to[a].is_partial() && path == Path::axis_by_axis) return Path::as_users_move;
   return path;
@@ -111,11 +113,19 @@ std::int64_t move_and_compare(const Mesh& mesh, const Case& c, Path path, std::u
     if (plan.size() == 0) return 0;
     collectives = plan.collectives();
     detail::execute_plan(mesh, plan, global, dtype_of<T>, in.data(), out.data());
-  } else if (path == Path::straight_from_peers) {
+  } else if (path != Path::as_users_move) {
     const detail::MovePlan plan(view, mesh.grid().coordinate.data(), global);
     if (plan.kind().collective == Collective::none) return 0;
-    detail::move_over(mesh.group(plan.kind().axes), plan, mesh.grid().coordinate.data(), global, dtype_of<T>, in.data(),
-                      out.data(), 0);
+    const auto& group = mesh.group(plan.kind().axes);
+    const auto move_over = [&](const auto& ranks) {
+      detail::move_over(ranks, plan, mesh.grid().coordinate.data(), global, dtype_of<T>, in.data(), out.data(), 0);
+    };
+    if (path == Path::straight_from_peers)
+      move_over(group);
+    else if (path == Path::reading_peers)
+      move_over(ReadOnlyThreads(group));
+    else
+      move_over(MessagingThreads(group));
   } else {
     collectives = detail::plan(view, &global, {.cost = shared_memory_cost}).collectives();
     if (collectives > 1) wrong("several steps without need");

@@ -21,7 +21,7 @@ namespace shardwise {
 struct Peers {
   int size;                    ///< ranks of the communicator
   const std::byte* const* in;  ///< what each rank offers for reading
-  std::byte* const* out;       ///< where each rank may be written to; null pointers in a staged exchange
+  std::byte* const* out;       ///< where each rank may be written to; null where no rank writes another's memory
 };
 
 /// The body of an exchange, by reference: an exchange is compiled once, whatever is done in it. Lives no longer than the call
@@ -37,6 +37,20 @@ class PeersFunction {
  private:
   const void* object_;
   void (*call_)(const void*, const Peers&);
+};
+
+/// Writes what `rank` is sent to `to`; by reference, as PeersFunction.
+class PackFunction {
+ public:
+  template <class F>
+    requires std::invocable<const F&, int, std::byte*>
+  PackFunction(const F& f)  // NOLINT: bodies are written as lambdas
+      : object_(&f), call_([](const void* o, int rank, std::byte* to) { (*static_cast<const F*>(o))(rank, to); }) {}
+  void operator()(int rank, std::byte* to) const { call_(object_, rank, to); }
+
+ private:
+  const void* object_;
+  void (*call_)(const void*, int, std::byte*);
 };
 
 /// Knows its place.
@@ -126,6 +140,9 @@ namespace detail {
 struct ExchangeBody {
   void operator()(const Peers&) const noexcept {}
 };
+struct PackBody {
+  void operator()(int, std::byte*) const noexcept {}
+};
 }  // namespace detail
 
 /// Runs a body while every rank's buffers may be touched by every rank.
@@ -142,8 +159,25 @@ concept ExchangesStaged = requires(const C& c, const CallInfo& call, const void*
   c.exchange_staged(call, in, in_bytes, detail::ExchangeBody{});
 };
 
+/// May have groups whose ranks see nothing of each other but messages: those that are not `direct()`. Moves `sends[r]` bytes,
+/// which `pack` writes where there are any, to each rank r of the group, itself included, and runs a body over the
+/// `receives[r]` bytes of each.
+template <class C>
+concept ExchangesPacked = requires(const C& c, const CallInfo& call, std::span<const std::int64_t> bytes) {
+  { c.direct() } -> std::convertible_to<bool>;
+  c.exchange_packed(call, bytes, bytes, detail::PackBody{}, detail::ExchangeBody{});
+};
+
 /// A communicator whose ranks address each other's buffers.
 template <class C>
 concept DirectAccessCommunicator = Communicator<C> && ExchangesInPlace<C> && ExchangesStaged<C>;
+
+namespace detail {
+/// Whether ranks follow each other's pointers, and write where they point to.
+template <class C>
+inline constexpr bool reads_all_memory = false;
+template <DirectAccessCommunicator C>
+inline constexpr bool reads_all_memory<C> = C::writes_peers;
+}  // namespace detail
 
 }  // namespace shardwise

@@ -175,6 +175,16 @@ class MovePlan {
     return static_cast<int>(r);
   }
   constexpr int group_rank() const { return group_rank(me_); }
+  constexpr Coordinate coordinate_of(int rank_of_group) const {
+    Coordinate c = me_;
+    std::int64_t r = rank_of_group;
+    for (int a = move_.axes; a-- > 0;) {
+      if ((kind_.axes >> a & 1u) == 0) continue;
+      c[a] = r % move_.mesh[a];
+      r /= move_.mesh[a];
+    }
+    return c;
+  }
   constexpr std::int64_t group_size() const {
     std::int64_t n = 1;
     for (int a = 0; a < move_.axes; ++a)
@@ -187,6 +197,8 @@ class MovePlan {
     c = cleared(me_, kind_.axes, move_.axes);
     return !empty_handed_;
   }
+  // The one that this rank holds, or holds a term of.
+  constexpr Coordinate own_piece() const { return cleared(me_, terms_, move_.axes); }
   constexpr bool next_piece(Coordinate& c) const { return next_in(sources_, move_.mesh, move_.axes, c); }
   constexpr Box held(const Coordinate& c) const { return box_of(move_.from, move_.mesh, c.at, move_.axes, global_); }
   constexpr bool next_term(Coordinate& c) const { return next_in(terms_, move_.mesh, move_.axes, c); }

@@ -109,17 +109,23 @@ void exchange_jointly(const Comm& group, JointMove<Interleaved>* moves, int coun
     for (int i = 0; i < count; ++i)
       if (moves[i].axes == axes) f(i, moves[i]);
   };
-  if (staged <= Comm::staged_limit) {
+  // Small inputs, and inputs of ranks that see nothing of each other but what they offer, travel as one block.
+  const bool small = staged <= Comm::staged_limit;
+  if (small || !reads_all_memory<Comm>) {
     const Buffer packed(staged);
     for_each([&](int, const Joint& m) {
       if (const std::size_t n = m.move.input_bytes(); n > 0) std::memcpy(packed.data() + m.staged, m.in, n);
     });
-    group.exchange_staged(call, packed.data(), staged, [&](const auto& peers) {
+    const auto body = [&](const auto& peers) {
       for_each([&](int, const Joint& m) {
         for (std::size_t r = 0; r < ranks; ++r) in[r] = peers.in[r] + m.staged;
         m.move.pull_from(in, m.out);
       });
-    });
+    };
+    if (small)
+      group.exchange_staged(call, packed.data(), staged, body);
+    else
+      group.exchange(call, packed.data(), staged, nullptr, body);
   } else {
     group.exchange(call, moves, static_cast<std::size_t>(count) * sizeof(Joint), nullptr, [&](const auto& peers) {
       for_each([&](int i, const Joint& m) {

@@ -14,7 +14,8 @@
 #include <shardwise/placement/move.hpp>
 #include <shardwise/placement/planner.hpp>
 #include <shardwise/placement/transition.hpp>
-#include <shardwise/redistribute/box_copy.hpp>
+#include <shardwise/redistribute/packed_move.hpp>
+#include <shardwise/redistribute/pull.hpp>
 
 namespace shardwise::detail {
 
@@ -32,14 +33,6 @@ template <std::size_t N>
 constexpr std::uint64_t fingerprint(const PlacementList<N>& from, const PlacementList<N>& to, const Shape<N>& mesh) {
   return fingerprint(MoveView{from.data(), to.data(), mesh.data(), static_cast<int>(N)});
 }
-
-// The local tensors that a move reads: one a rank of the group, or the same one whoever is asked.
-struct Inputs {
-  const std::byte* const* by_rank = nullptr;
-  const std::byte* one = nullptr;
-
-  const std::byte* operator[](int rank) const { return one != nullptr ? one : by_rank[rank]; }
-};
 
 inline CallInfo call_of(const MovePlan& plan, const Extents& global, DType dtype, std::int64_t received) {
   CallInfo info;
@@ -67,65 +60,6 @@ inline CallInfo counted_call_of(const MovePlan& plan, const std::int64_t* me, co
   CallInfo info = call_of(plan, global, dtype, plan.group_size() > max_sharers ? r.elements : plan.received());
   info.messages = r.messages;
   return info;
-}
-
-// Does this rank's work: copies or reduces its share of every piece into the outputs, which all hold the wanted box.
-template <class Type>
-void run(const MovePlan& plan, Type dtype, const Inputs& in, std::byte* const* outputs, int output_count, bool shared) {
-  Coordinate c;
-  if (plan.wanted().empty() || !plan.first_piece(c)) return;
-  do {
-    const Box held = plan.held(c);
-    const Box piece = shared ? plan.mine(c, held) : intersection(plan.wanted(), held);
-    if (piece.empty()) continue;
-    if (!plan.kind().reduces) {
-      copy_box(piece, held, in[plan.group_rank(c)], plan.wanted(), outputs[0], size_of(dtype));
-      continue;
-    }
-    const std::byte* terms[max_ranks_reduced];
-    int count = 0;
-    Coordinate term = c;
-    do terms[count++] = in[plan.group_rank(term)];
-    while (plan.next_term(term));
-    reduce_box(dtype, piece, held, terms, count, plan.wanted(), outputs, output_count, plan.kind().op);
-  } while (plan.next_piece(c));
-}
-
-inline void fill_zero(const MovePlan& plan, DType dtype, void* out) {
-  if (plan.kind().fills && !plan.wanted().empty())
-    std::memset(out, 0, static_cast<std::size_t>(plan.wanted().size.elements()) * size_of(dtype));
-}
-
-// Each rank fills its own output from everybody's input.
-template <class Type>
-void pull(const MovePlan& plan, Type dtype, const Inputs& in, void* out) {
-  std::byte* outputs[1] = {static_cast<std::byte*>(out)};
-  run(plan, dtype, in, outputs, 1, false);
-}
-
-// Ranks with equal outputs share the reduction: each does a part and stores it in all their outputs.
-template <class Type>
-void pull_shared(const MovePlan& plan, Type dtype, const Inputs& in, std::byte* const* out) {
-  std::byte* outputs[max_sharers];
-  int count = 0;
-  Coordinate c = plan.first_replica();
-  do outputs[count++] = out[plan.group_rank(c)];
-  while (plan.next_replica(c));
-  run(plan, dtype, in, outputs, count, true);
-}
-
-// Fills the output with what this rank itself holds of it, and zero.
-inline void pull_own(const MovePlan& plan, const std::int64_t* me, const Extents& global, DType dtype, const void* in,
-                     void* out) {
-  if (plan.wanted().empty()) return;
-  std::memset(out, 0, static_cast<std::size_t>(plan.wanted().size.elements()) * size_of(dtype));
-  const MoveView& view = plan.view();
-  const Box held = box_of(view.from, view.mesh, me, view.axes, global);
-  const Box piece = intersection(plan.wanted(), held);
-  Coordinate unused;
-  if (!piece.empty() && plan.first_piece(unused))
-    copy_box(piece, held, static_cast<const std::byte*>(in), plan.wanted(), static_cast<std::byte*>(out),
-             size_of(dtype));
 }
 
 // A move by itself, for who brings the inputs otherwise. Refers to the lists.
@@ -204,16 +138,31 @@ void move_over(const Comm& group, const MovePlan& plan, const std::int64_t* me, 
   };
   constexpr std::int64_t first[max_axes] = {};  // no rank puts in more than the first
   fill_zero(plan, dtype, out);  // before others may store into it
+  if constexpr (ExchangesPacked<Comm>)
+    if (!group.direct()) {
+      move_packed(group, plan, call, global, dtype, in, out);
+      return divide(dtype, out, plan.wanted().size.elements(), averaged_over(view));
+    }
   if (bytes(first) <= staged_limit) {
     group.exchange_staged(call, in, bytes(me),
                           [&](const auto& peers) { pull(plan, dtype, Inputs{peers.in, nullptr}, out); });
   } else {
+    bool halfway = false;
     group.exchange(call, in, bytes(me), out, [&](const auto& peers) {
-      if (plan.shares_in_place())
-        pull_shared(plan, dtype, Inputs{peers.in, nullptr}, peers.out);
-      else
-        pull(plan, dtype, Inputs{peers.in, nullptr}, out);
+      const Inputs inputs{peers.in, nullptr};
+      if (!plan.shares_in_place()) return pull(plan, dtype, inputs, out);
+      if (peers.out != nullptr) return pull_shared(plan, dtype, inputs, peers.out);
+      pull_share(plan, dtype, inputs, out);
+      halfway = true;
     });
+    if (halfway) {
+      CallInfo rest = call;
+      rest.bytes = CallInfo::part_of_another;
+      const auto out_bytes = static_cast<std::size_t>(plan.wanted().size.elements()) * size_of(dtype);
+      group.exchange(rest, out, out_bytes, nullptr, [&](const auto& peers) {
+        pull_shares_of_others(plan, global, dtype, Inputs{peers.in, nullptr}, out);
+      });
+    }
   }
   divide(dtype, out, plan.wanted().size.elements(), averaged_over(view));
 }

@@ -88,7 +88,7 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
   }
 
   /// The same for inputs of at most staged_limit bytes on every rank: they are copied first, so that one
-  /// synchronisation does. `in` is free on return; `Peers::out` holds null pointers.
+  /// synchronisation does. `in` is free on return; `Peers::out` is null.
   void exchange_staged(const CallInfo& call, const void* in, std::size_t in_bytes, PeersFunction body) const {
     SHARDWISE_REQUIRE(in_bytes <= staged_limit,
                       detail::text("shardwise::exchange_staged: ", in_bytes, " bytes are more than the ", staged_limit,

@@ -81,7 +81,7 @@ class ThreadGroup : public ThreadGate {
         mailboxes_(std::make_unique<ThreadMailbox[]>(world_ranks_.size())), posts_(size), id_(next_id()) {
     const std::size_t n = world_ranks_.size();
     in_.assign(2 * n, nullptr);
-    out_.assign(3 * n, nullptr);
+    out_.assign(2 * n, nullptr);
     staged_in_.assign(2 * n, nullptr);
     // Left uninitialised: pages that no staged exchange touches cost nothing.
     staging_ = std::unique_ptr<std::byte[]>(new std::byte[2 * n * staged_limit]);
@@ -207,7 +207,7 @@ class ThreadGroup : public ThreadGate {
     return {size, in_.data() + half(generation), out_.data() + half(generation)};
   }
   Peers staged_peers(std::uint32_t generation) {
-    return {size, staged_in_.data() + half(generation), out_.data() + 2 * world_ranks_.size()};
+    return {size, staged_in_.data() + half(generation), nullptr};
   }
 
   [[noreturn, gnu::noinline, gnu::cold]] void throw_failure(const Caller& me, const CallInfo& call) const {
@@ -296,7 +296,7 @@ class ThreadGroup : public ThreadGate {
   std::unique_ptr<Slot[]> slots_;
   std::unique_ptr<ThreadMailbox[]> mailboxes_;
   std::vector<const std::byte*> in_;         // by parity, then rank
-  std::vector<std::byte*> out_;              // likewise, and a row of nulls
+  std::vector<std::byte*> out_;              // likewise
   std::vector<const std::byte*> staged_in_;  // into staging_
   std::unique_ptr<std::byte[]> staging_;
   PostTable posts_;
