@@ -8,6 +8,12 @@
 
 namespace shardwise::detail {
 
+// Positions of one dimension of a local tensor; no dimension: all of the tensor.
+struct Cut {
+  int dim = -1;
+  Range at;
+};
+
 // The shared elements of two local tensors as rows: for every index of the outer dimensions, the same list of runs.
 // Trailing dimensions that both hold alike are one contiguous unit with the dimension before them.
 class CommonRows {
@@ -15,9 +21,11 @@ class CommonRows {
   // Runs are listed in blocks: a dimension may have as many as it has indices.
   static constexpr int block = 128;
 
-  CommonRows(const Holding& a, const Holding& b) : a_(a), b_(b), inner_(a.size.rank - 1), unit_(1), first_run_(1) {
+  // Of b only what `cut` leaves.
+  CommonRows(const Holding& a, const Holding& b, const Cut& cut = {})
+      : a_(a), b_(b), cut_(cut), inner_(a.size.rank - 1), unit_(1), first_run_(1) {
     for (; inner_ >= 0; --inner_) {
-      CommonRuns runs(a.dim[inner_], b.dim[inner_]);
+      CommonRuns runs = runs_of(inner_);
       CommonRuns::Run run{};
       const bool any = runs.next(run);
       const bool alike = any && run.size == a.size[inner_] && run.size == b.size[inner_];
@@ -46,7 +54,7 @@ class CommonRows {
       row(list, 1, std::int64_t{0}, std::int64_t{0});
       return;
     }
-    CommonRuns runs(a_.dim[inner_], b_.dim[inner_]);
+    CommonRuns runs = runs_of(inner_);
     while (true) {
       int count = 0;
       while (count < block && runs.next(list[count])) {
@@ -59,13 +67,17 @@ class CommonRows {
   }
 
  private:
+  CommonRuns runs_of(int d) const {
+    return d == cut_.dim ? CommonRuns(a_.dim[d], b_.dim[d], cut_.at) : CommonRuns(a_.dim[d], b_.dim[d]);
+  }
+
   template <class Row>
   void outer(int d, std::int64_t at_a, std::int64_t at_b, const CommonRuns::Run* list, int count, Row& row) const {
     if (d == inner_) {
       row(list, count, at_a, at_b);
       return;
     }
-    CommonRuns runs(a_.dim[d], b_.dim[d]);
+    CommonRuns runs = runs_of(d);
     CommonRuns::Run run{};
     while (runs.next(run))
       for (std::int64_t i = 0; i < run.size; ++i)
@@ -74,6 +86,7 @@ class CommonRows {
 
   const Holding& a_;
   const Holding& b_;
+  Cut cut_;
   int inner_;
   std::int64_t unit_;
   std::int64_t first_run_;

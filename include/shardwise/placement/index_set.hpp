@@ -136,7 +136,10 @@ class CommonRuns {
     std::int64_t size;
   };
 
-  constexpr CommonRuns(const IndexSet& a, const IndexSet& b) : a_(&a), b_(&b), ahead_(find()) {}
+  constexpr CommonRuns(const IndexSet& a, const IndexSet& b) : CommonRuns(a, b, {0, b.size()}) {}
+  // Only at these positions of b.
+  constexpr CommonRuns(const IndexSet& a, const IndexSet& b, Range at)
+      : a_(&a), b_(&b), at_b_(at.offset), end_b_(at.offset + at.size), ahead_(find()) {}
 
   constexpr bool next(Run& run) {
     if (ahead_.size == 0) return false;
@@ -148,9 +151,10 @@ class CommonRuns {
 
  private:
   constexpr Run find() {
-    while (at_a_ < a_->size() && at_b_ < b_->size()) {
+    while (at_a_ < a_->size() && at_b_ < end_b_) {
       const IndexRun ra = a_->at(at_a_);
-      const IndexRun rb = b_->at(at_b_);
+      IndexRun rb = b_->at(at_b_);
+      if (rb.size > end_b_ - at_b_) rb.size = end_b_ - at_b_;
       const std::int64_t first = ra.index > rb.index ? ra.index : rb.index;
       const std::int64_t end_a = ra.index + ra.size;
       const std::int64_t end_b = rb.index + rb.size;
@@ -172,7 +176,8 @@ class CommonRuns {
   const IndexSet* a_;
   const IndexSet* b_;
   std::int64_t at_a_ = 0;
-  std::int64_t at_b_ = 0;
+  std::int64_t at_b_;
+  std::int64_t end_b_;
   Run ahead_;
 };
 
@@ -182,6 +187,17 @@ constexpr std::int64_t common_count(const IndexSet& a, const IndexSet& b) {
   std::int64_t n = 0;
   while (runs.next(run)) n += run.size;
   return n;
+}
+
+// The position in b of the n-th index that both hold; the end of b where there are not so many.
+constexpr std::int64_t nth_common(const IndexSet& a, const IndexSet& b, std::int64_t n) {
+  CommonRuns runs(a, b);
+  CommonRuns::Run run{};
+  while (runs.next(run)) {
+    if (n < run.size) return run.b + n;
+    n -= run.size;
+  }
+  return b.size();
 }
 
 // What one rank holds: the product over the dimensions of an index set each.

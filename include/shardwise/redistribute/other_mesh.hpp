@@ -8,8 +8,8 @@
 #include <utility>
 
 #include <shardwise/comm/trace.hpp>
+#include <shardwise/redistribute/crossing.hpp>
 #include <shardwise/redistribute/redistribute.hpp>
-#include <shardwise/redistribute/remap.hpp>
 #include <shardwise/tensor/tensor.hpp>
 
 namespace shardwise {
@@ -66,8 +66,8 @@ Target redistribute_across(const X& x, const typename Target::Mesh& mesh) {
   const Extents& global = x.impl()->global;
   const bool known = meshes_are_known(x.mesh(), mesh);
   Target y;
-  if (known && relabelling(grid_view(x.mesh(), X::placements), grid_view(mesh, Target::placements), global) ==
-                   Relabelling::exact) {
+  if (known && relabelling(listed_grid_view(x.mesh(), X::placements), listed_grid_view(mesh, Target::placements),
+                           global) == Relabelling::exact) {
     y = share_tensor<T, X::rank, typename Target::layout_type>(
         x.impl()->buffer, global, local_extents<typename Target::layout_type>(mesh, global), mesh);
   } else {

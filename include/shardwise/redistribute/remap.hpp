@@ -4,8 +4,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <string>
-#include <vector>
 
 #include <shardwise/base/error.hpp>
 #include <shardwise/comm/call.hpp>
@@ -27,7 +25,7 @@ class Remap {
     for (int a = 0; a < from_.axes; ++a) {
       if (from_.shape[a] == 1 || !takes_part(a)) continue;
       changes_ = true;
-      role_[a] = role_on_one_mesh(a);
+      role_[a] = role_of(a);
       if (role_[a] != Role::fixed) axes_ |= 1u << a;
       if (to_.placements[a].is_partial() && !from_.placements[a].is_partial()) {
         fills_ = true;
@@ -37,7 +35,7 @@ class Remap {
     mine_ = group_rank(me_);
     wanted_ = holding_of(to_.placements, to_.shape, to_.coordinate, to_.axes, global_);
     name_reduction();
-    collective_ = collective_on_one_mesh();
+    collective_ = collective_of_axes();
   }
 
   bool communicates() const { return collective_ != Collective::none; }
@@ -106,7 +104,7 @@ class Remap {
   }
 
   // A term stays with its coordinate where the target is a term too.
-  Role role_on_one_mesh(int a) const {
+  Role role_of(int a) const {
     if (to_.placements[a].is_partial()) return Role::fixed;
     if (from_.placements[a].is_split()) return Role::part;
     return from_.placements[a].is_partial() ? Role::term : Role::fixed;
@@ -126,7 +124,7 @@ class Remap {
     terms_ = terms;
   }
 
-  Collective collective_on_one_mesh() const {
+  Collective collective_of_axes() const {
     bool gathers = false, exchanges = false, all_reduces = false, scatters = false;
     for (int a = 0; a < from_.axes; ++a) {
       if ((axes_ >> a & 1u) == 0) continue;

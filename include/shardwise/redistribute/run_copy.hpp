@@ -57,9 +57,10 @@ inline void copy_runs(const CommonRuns::Run* runs, int count, const std::byte* f
   }
 }
 
-// Copies what both hold from a local tensor that holds `held` to one that holds `wanted`.
-inline void copy_common(const Holding& held, const void* from, const Holding& wanted, void* to, std::size_t element) {
-  const CommonRows rows(held, wanted);
+// Copies what both hold from a local tensor that holds `held` to one that holds `wanted`; of that only what `cut` leaves.
+inline void copy_common(const Holding& held, const void* from, const Holding& wanted, void* to, std::size_t element,
+                        const Cut& cut = {}) {
+  const CommonRows rows(held, wanted, cut);
   const auto* source = static_cast<const std::byte*>(from);
   auto* target = static_cast<std::byte*>(to);
   const auto size = static_cast<std::int64_t>(element);
@@ -68,6 +69,19 @@ inline void copy_common(const Holding& held, const void* from, const Holding& wa
     copy_runs(runs, count, source + a * size, target + b * size, element, rows.first_run(), rows.row_stride(), stream);
   });
   if (stream) stream_fence();
+}
+
+// Copies the same elements from a local tensor that holds `wanted` too, to where they are already in it.
+inline void copy_alike(const Holding& held, const void* from, const Holding& wanted, void* to, std::size_t element,
+                       const Cut& cut) {
+  const CommonRows rows(held, wanted, cut);
+  const auto size = static_cast<std::int64_t>(element);
+  rows.for_each([&](const CommonRuns::Run* runs, int count, std::int64_t, std::int64_t b) {
+    CommonRuns::Run same[CommonRows::block];
+    for (int r = 0; r < count; ++r) same[r] = {runs[r].b, runs[r].b, runs[r].size};
+    copy_runs(same, count, static_cast<const std::byte*>(from) + b * size, static_cast<std::byte*>(to) + b * size,
+              element, rows.first_run(), 0, false);
+  });
 }
 
 // A sum of real numbers whose runs are worth a pass each: no copy aside.
@@ -88,12 +102,12 @@ void sum_common(const CommonRows& rows, const std::byte* const* terms, int count
 // Reduces what both hold, of `count` local tensors that hold `held`, in their order.
 template <class Type>
 void reduce_common(Type dtype, const Holding& held, const std::byte* const* terms, int count, const Holding& wanted,
-                   std::byte* out, ReduceOp op) {
+                   std::byte* out, ReduceOp op, const Cut& cut = {}) {
   const ReduceKernels& kernels = reduce_kernels_of(dtype);
   const std::size_t element = size_of(dtype);
   const auto size = static_cast<std::int64_t>(element);
   const void* parts[max_ranks_reduced];
-  const CommonRows rows(held, wanted);
+  const CommonRows rows(held, wanted, cut);
   if (op == ReduceOp::sum && rows.first_run() >= 16) {
     const bool stream =
         rows.first_run() * size >= 256 && static_cast<std::size_t>(wanted.size.elements() * size) >= streamed_bytes;

@@ -1,0 +1,417 @@
+// The executor of moves from one mesh to another: what a rank needs is read from the ranks that hold it, in one exchange; where
+// messages cost something, replicas of the target read a share each and gather the rest among themselves. Over values;
+// compiled once per type of communicator. Layer: redistribute.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+
+#include <shardwise/base/error.hpp>
+#include <shardwise/comm/call.hpp>
+#include <shardwise/placement/index_set.hpp>
+#include <shardwise/placement/transition.hpp>
+#include <shardwise/redistribute/execute.hpp>
+#include <shardwise/redistribute/grid_view.hpp>
+#include <shardwise/redistribute/remap.hpp>
+#include <shardwise/redistribute/replica_group.hpp>
+#include <shardwise/redistribute/run_copy.hpp>
+
+namespace shardwise::detail {
+
+// Which ranks meet in a move to another mesh: those of the mesh that has all of the other's, or else the whole world.
+enum class MeetingPlace : std::uint8_t { from, to, world };
+
+inline MeetingPlace meeting_place(const GridView& from, const GridView& to) {
+  const auto has_all = [](const GridView& a, const GridView& b) {
+    if (a.ranks() < b.ranks()) return false;
+    for (const int r : *b.world_ranks)
+      if (a.find(r) < 0) return false;
+    return true;
+  };
+  if (has_all(from, to)) return MeetingPlace::from;
+  return has_all(to, from) ? MeetingPlace::to : MeetingPlace::world;
+}
+
+// What is left of a move to another mesh where every rank has what it needs.
+enum class Relabelling : std::uint8_t { none, part, exact };
+
+inline Relabelling relabelling(const GridView& from, const GridView& to, const Extents& global) {
+  if (global.elements() == 0) return Relabelling::part;
+  for (int a = 0; a < from.axes; ++a)
+    if (from.placements[a].is_partial() && from.shape[a] > 1) return Relabelling::none;
+  Relabelling found = Relabelling::exact;
+  for (std::int64_t r = 0; r < to.ranks(); ++r) {
+    const Holding wanted = to.holding(r, global);
+    const std::int64_t n = wanted.size.elements();
+    const std::int64_t own = from.find(to.world_rank(r));
+    if (own < 0) {
+      if (n > 0) return Relabelling::none;
+      continue;
+    }
+    const Holding held = from.holding(own, global);
+    if (common_elements(held, wanted) != n) return Relabelling::none;
+    if (held.size.elements() != n) found = Relabelling::part;
+  }
+  return found;
+}
+
+// The grid of a move to another mesh.
+template <class Mesh>
+GridView listed_grid_view(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements) {
+  GridView view = grid_view(mesh, placements);
+  view.ascending = std::is_sorted(mesh.ranks().begin(), mesh.ranks().end());
+  return view;
+}
+
+// One move as this rank sees it. Every element comes once to the ranks that want the same: to one of them, which the others
+// then gather it from; or, in one step, to each of them by itself.
+class CrossMove {
+ public:
+  // Between so many pairs of ranks the load of the replicas of a source is followed read by read.
+  static constexpr std::int64_t followed = 1 << 14;
+
+  CrossMove(const GridView& from, const GridView& to, MeetingPlace place, int my_rank_there, const Extents& global,
+            DType dtype, bool in_two_steps)
+      : from_(from), to_(to), source_(from_, global), dtype_(dtype), place_(place), mine_(my_rank_there) {
+    for (int a = 0; a < to_.axes; ++a)
+      if (to_.placements[a].is_replicate() && to_.shape[a] > 1) replicas_ |= 1u << a;
+    if (in_two_steps) shared_ = replicas_;
+    name_reduction();
+    if (to_.coordinate == nullptr) return;
+    group_.emplace(source_, to_, shared_, to_.coordinate);
+    me_ = group_->member(to_.coordinate);
+    if (from_.coordinate != nullptr)
+      own_ = source_.place(from_.position(from_.coordinate));
+    else if (source_.rows() > 1)
+      take_turns(from_.ranks() * to_.ranks() <= followed);
+  }
+  CrossMove(const CrossMove&) = delete;
+  CrossMove& operator=(const CrossMove&) = delete;
+
+  std::int64_t divisor() const { return divisor_; }
+  std::int64_t terms() const { return source_.terms(); }
+  std::int64_t wanted_elements() const { return group_ ? group_->wanted().size.elements() : 0; }
+
+  // Whether any rank gets anything from another one in the first step. The same on all ranks.
+  bool crosses() const {
+    if (source_.reduces() || shared_ == 0) return true;
+    bool all = true;
+    for_each_group(shared_,
+                   [&](const std::int64_t* c) { all = all && ReplicaGroup(source_, to_, shared_, c).has_all(); });
+    return !all;
+  }
+  CallInfo call() const {
+    CallInfo info = call_as(collective_);
+    const Received r = received();
+    info.bytes = r.elements * static_cast<std::int64_t>(size_of(dtype_));
+    if (collective_ != Collective::all_gather) info.messages = r.messages;
+    return info;
+  }
+
+  // Elements of this rank's input, and the most that any rank puts in: the same on all ranks.
+  std::int64_t source_elements() const {
+    return from_.coordinate != nullptr ? from_.own(source_.global()).size.elements() : 0;
+  }
+  std::int64_t largest_source() const { return from_.largest(source_.global()); }
+
+  // Fills this rank's output with what it holds of it itself, and zero.
+  void pull_own(const void* in, void* out) const {
+    if (wanted_elements() == 0) return;
+    std::memset(out, 0, static_cast<std::size_t>(wanted_elements()) * size_of(dtype_));
+    if (own_) copy_common(from_.own(source_.global()), in, group_->wanted(), out, size_of(dtype_));
+  }
+
+  // The first step: fills this rank's share of its output; in[r] is the input of rank r of those that meet.
+  template <class In>
+  void pull(const In& in, void* out) const {
+    for_each_read([&](const ReplicaGroup::Piece& piece, const ReplicaGroup::Slice& slice, const Source::Place* places) {
+      const Holding& wanted = group_->wanted();
+      if (!source_.reduces())
+        return copy_common(piece.held, in[meeting_rank(places[0])], wanted, out, size_of(dtype_), slice.cut);
+      const std::byte* terms[max_ranks_reduced];
+      const auto count = static_cast<int>(source_.terms());
+      for (int t = 0; t < count; ++t) terms[t] = in[meeting_rank(places[t])];
+      reduce_common(dtype_, piece.held, terms, count, wanted, static_cast<std::byte*>(out), op_, slice.cut);
+    });
+  }
+
+  // Calls f(rank of those that meet, elements) for each message of the first step that this rank receives.
+  template <class F>
+  void for_each_message(F&& f) const {
+    for_each_read([&](const ReplicaGroup::Piece&, const ReplicaGroup::Slice& slice, const Source::Place* places) {
+      for (std::int64_t t = 0; t < source_.terms(); ++t)
+        if (const int r = meeting_rank(places[t]); r != mine_) f(r, slice.elements);
+    });
+  }
+
+  // The second step: along these axes of the target, none in one step.
+  std::uint32_t gathered_axes() const { return shared_; }
+  // Whether ranks of this group get anything in it.
+  bool gathers() const {
+    bool any = false;
+    if (group_ && group_->size() > 1)
+      group_->for_each_piece([&](const ReplicaGroup::Piece& piece) {
+        any = any || source_.reduces() || piece.holders() < group_->size();
+      });
+    return any;
+  }
+  CallInfo gather_call() const {
+    CallInfo info = call_as(Collective::all_gather);
+    const auto members = static_cast<std::size_t>(group_->size());
+    const Buffer heard(members);
+    std::fill_n(heard.data(), members, std::byte{0});
+    std::int64_t elements = 0;
+    bool held = false;
+    for_each_gathered([&](const ReplicaGroup::Piece& piece, std::int64_t member, const ReplicaGroup::Slice& slice) {
+      elements += slice.elements;
+      heard.data()[member] = std::byte{1};
+      held = held || piece.is_held();
+    });
+    info.bytes = elements * static_cast<std::int64_t>(size_of(dtype_));
+    // Shares of one size are gathered by doubling.
+    if (held) info.messages = std::count(heard.data(), heard.data() + members, std::byte{1});
+    return info;
+  }
+  // in[m] is the output of rank m of the group as its first step left it.
+  template <class In>
+  void gather(const In& in, void* out) const {
+    for_each_gathered([&](const ReplicaGroup::Piece& piece, std::int64_t member, const ReplicaGroup::Slice& slice) {
+      copy_alike(piece.held, in[static_cast<int>(member)], group_->wanted(), out, size_of(dtype_), slice.cut);
+    });
+  }
+
+ private:
+  void name_reduction() {
+    for (int a = 0; a < from_.axes; ++a) {
+      if (!from_.placements[a].is_partial() || from_.shape[a] == 1) continue;
+      if (from_.placements[a].op == ReduceOp::avg)
+        divisor_ *= from_.shape[a];
+      else
+        op_ = from_.placements[a].op;
+    }
+    bool cut = shared_ != 0;
+    for (int a = 0; a < to_.axes; ++a) cut = cut || to_.placements[a].is_split();
+    collective_ = source_.reduces() ? cut ? Collective::reduce_scatter : Collective::all_reduce
+                  : cut             ? Collective::all_to_all
+                                    : Collective::all_gather;
+  }
+
+  int meeting_rank(const Source::Place& place) const {
+    const std::int64_t position = source_.position(place);
+    if (place_ == MeetingPlace::from) return static_cast<int>(position);
+    const int world_rank = from_.world_rank(position);
+    return place_ == MeetingPlace::world ? world_rank : static_cast<int>(to_.find(world_rank));
+  }
+
+  // Calls f(piece, slice, place of each term) for what this rank reads in the first step, of itself too.
+  template <class F>
+  void for_each_read(F&& f) const {
+    if (!group_) return;
+    std::optional<Buffer> memory;
+    Source::Place some[64];
+    Source::Place* places = some;
+    if (terms() > 64) {
+      memory.emplace(static_cast<std::size_t>(terms()) * sizeof(Source::Place));
+      places = memory->as<Source::Place>();
+    }
+    group_->for_each_piece([&](const ReplicaGroup::Piece& piece) {
+      if (!source_.reduces() && piece.is_held()) {
+        if (!own_ || own_->part != piece.part) return;
+        places[0] = *own_;
+        return f(piece, ReplicaGroup::Slice{{}, piece.elements}, static_cast<const Source::Place*>(places));
+      }
+      group_->for_each_share(piece, [&](std::int64_t member, Range share) {
+        if (member != me_) return;
+        const ReplicaGroup::Slice slice = group_->slice(piece, share);
+        if (slice.elements == 0) return;
+        for (std::int64_t t = 0; t < terms(); ++t) places[t] = {piece.part, t, row_of(piece.part)};
+        // A term of the group's own, this rank's before others'.
+        for (const ReplicaGroup::Holder* h = piece.first; h != piece.last; ++h)
+          if (h == piece.first || h->place.term != h[-1].place.term || h->member == me_)
+            places[h->place.term] = h->place;
+        f(piece, slice, static_cast<const Source::Place*>(places));
+      });
+    });
+  }
+
+  // Calls f(piece, member, slice) for what this rank gets of other ranks of its group in the second step.
+  template <class F>
+  void for_each_gathered(F&& f) const {
+    if (!group_ || group_->size() == 1) return;
+    group_->for_each_piece([&](const ReplicaGroup::Piece& piece) {
+      if (!source_.reduces() && piece.is_held()) {
+        std::int64_t turn = me_;  // among those that do not hold it
+        for (const ReplicaGroup::Holder* h = piece.first; h != piece.last; ++h) {
+          if (h->member == me_) return;
+          if (h->member < me_) --turn;
+        }
+        return f(piece, piece.first[turn % piece.holders()].member, ReplicaGroup::Slice{{}, piece.elements});
+      }
+      group_->for_each_share(piece, [&](std::int64_t member, Range share) {
+        if (member == me_) return;
+        const ReplicaGroup::Slice slice = group_->slice(piece, share);
+        if (slice.elements > 0) f(piece, member, slice);
+      });
+    });
+  }
+
+  Received received() const {
+    Received total;
+    for_each_message([&](int, std::int64_t elements) {
+      total.elements += elements;
+      ++total.messages;
+    });
+    return total;
+  }
+
+  // Calls f(coordinate of a rank) once for each group of ranks of the target that differ on `axes` alone.
+  template <class F>
+  void for_each_group(std::uint32_t axes, F&& f) const {
+    Coordinate c{};
+    do f(static_cast<const std::int64_t*>(c.at));
+    while (next_in(((1u << to_.axes) - 1u) & ~axes, to_.shape, to_.axes, c));
+  }
+
+  // The row of the source in which this rank reads a part: its own, or that whose turn it is.
+  std::int64_t row_of(std::int64_t part) const {
+    if (own_) return own_->row;
+    return rows_ ? rows_.as<std::int64_t>()[part] : turn_;
+  }
+
+  // A rank outside the source reads each part in the row that is read least so far: first by the ranks of the source, each in its
+  // own row, then by the others in the order of their groups. Not followed: rows come in turns, along groups and within them.
+  void take_turns(bool follow) {
+    std::int64_t others = 0;
+    for (int a = 0; a < to_.axes; ++a)
+      if ((replicas_ >> a & 1u) == 0) others = others * to_.shape[a] + to_.coordinate[a];
+    std::int64_t replica = 0;
+    for (int a = 0; a < to_.axes; ++a)
+      if ((replicas_ >> a & 1u) != 0) replica = replica * to_.shape[a] + to_.coordinate[a];
+    turn_ = (replica + others) % source_.rows();
+    if (!follow) return;
+    const auto parts = static_cast<std::size_t>(source_.parts());
+    const auto rows = static_cast<std::size_t>(source_.rows());
+    rows_ = Buffer(parts * sizeof(std::int64_t));
+    const Buffer loads(parts * rows * sizeof(std::int64_t));
+    std::fill_n(loads.as<std::int64_t>(), parts * rows, 0);
+    std::fill_n(rows_.as<std::int64_t>(), parts, turn_);
+    for (const bool insiders : {true, false})
+      for_each_group(shared_, [&](const std::int64_t* c) {
+        const ReplicaGroup group(source_, to_, shared_, c);
+        const bool here = std::equal(c, c + to_.axes, first_of_my_group().at);
+        group.for_each_piece([&](const ReplicaGroup::Piece& piece) {
+          std::int64_t* const load = loads.as<std::int64_t>() + static_cast<std::size_t>(piece.part) * rows;
+          group.for_each_share(piece, [&](std::int64_t member, Range share) {
+            const std::int64_t there = from_.find(group.world_rank(member));
+            if ((there >= 0) != insiders || share.size == 0) return;
+            const std::int64_t row = insiders ? source_.place(there).row : std::min_element(load, load + rows) - load;
+            load[row] += group.slice(piece, share).elements;
+            if (here && member == me_) rows_.as<std::int64_t>()[piece.part] = row;
+          });
+        });
+      });
+  }
+  Coordinate first_of_my_group() const {
+    Coordinate c{};
+    for (int a = 0; a < to_.axes; ++a) c[a] = (shared_ >> a & 1u) != 0 ? 0 : to_.coordinate[a];
+    return c;
+  }
+
+  CallInfo call_as(Collective collective) const {
+    CallInfo info;
+    info.collective = collective;
+    info.dtype = dtype_;
+    info.op = op_;
+    info.shape = source_.global();
+    info.layout = fingerprint();
+    return info;
+  }
+  std::uint64_t fingerprint() const {
+    std::uint64_t h = 1099511628211ull;
+    const auto mix = [&](std::int64_t v) { h = (h ^ static_cast<std::uint64_t>(v)) * 1099511628211ull; };
+    for (const GridView* grid : {&from_, &to_}) {
+      for (int a = 0; a < grid->axes; ++a) {
+        mix(placement_code(grid->placements[a]));
+        mix(grid->shape[a]);
+      }
+      for (const int r : *grid->world_ranks) mix(r);
+    }
+    mix(shared_);
+    return h;
+  }
+
+  GridView from_;
+  GridView to_;
+  Source source_;
+  DType dtype_;
+  MeetingPlace place_;
+  int mine_;  // this rank, where it meets the others
+  std::uint32_t replicas_ = 0;  // axes of the target along which ranks want the same
+  std::uint32_t shared_ = 0;  // of which these share the reading
+  Collective collective_ = Collective::none;
+  ReduceOp op_ = ReduceOp::sum;
+  std::int64_t divisor_ = 1;
+  std::optional<ReplicaGroup> group_;  // of this rank; none outside the target
+  std::int64_t me_ = 0;  // in the group
+  std::optional<Source::Place> own_;  // of a rank of the target that is on the source mesh too
+  std::int64_t turn_ = 0;
+  Buffer rows_;  // by part, where they were followed
+};
+
+// Ranks: all of the group, along the replicated axes of the target.
+template <class Comm>
+void gather_replicas(const Comm& group, const CrossMove& move, DType dtype, void* out) {
+  const CallInfo call = move.gather_call();
+  if constexpr (PeerlessCommunicator<Comm>) return group.count(call);
+  const std::size_t bytes = static_cast<std::size_t>(move.wanted_elements()) * size_of(dtype);
+  // Peers read of an output what its own rank does not write any more.
+  const auto body = [&](const auto& peers) { move.gather(peers.in, out); };
+  if (bytes <= Comm::staged_limit)
+    group.exchange_staged(call, out, bytes, body);
+  else
+    group.exchange(call, out, bytes, out, body);
+}
+
+// Whether the replicas of a target read shares: as the prices have it, or, to be tested anywhere, always.
+enum class Replicas : std::uint8_t { priced, always_share };
+
+// As execute(), from one mesh to another.
+template <Replicas replicas = Replicas::priced, class From, class To>
+void execute_across(const From& from_mesh, const PlacementList<From::ndim>& from, const To& to_mesh,
+                    const PlacementList<To::ndim>& to, const Extents& global, DType dtype, const void* in, void* out) {
+  using Comm = typename To::Communicator;
+  const GridView source = listed_grid_view(from_mesh, from);
+  const GridView target = listed_grid_view(to_mesh, to);
+  if (relabelling(source, target, global) != Relabelling::none) {
+    if (source.coordinate != nullptr && target.coordinate != nullptr)
+      copy_common(source.own(global), in, target.own(global), out, size_of(dtype));
+    return;
+  }
+  const MeetingPlace place = meeting_place(source, target);
+  if ((place == MeetingPlace::from && source.coordinate == nullptr) ||
+      (place == MeetingPlace::to && target.coordinate == nullptr))
+    return;
+  const Comm& group = place == MeetingPlace::from ? from_mesh.group((1u << From::ndim) - 1u)
+                      : place == MeetingPlace::to ? to_mesh.group((1u << To::ndim) - 1u)
+                                                  : *to_mesh.grid().world;
+  bool in_two_steps = replicas == Replicas::always_share;
+  if constexpr (PricedCommunicator<Comm>) in_two_steps = in_two_steps || group.cost_model().seconds_per_message > 0;
+  const CrossMove move(source, target, place, group.rank(), global, dtype, in_two_steps);
+  if (move.crosses())
+    exchange(group, move, dtype, in, out);
+  else if constexpr (PeerlessCommunicator<Comm>)
+    move.pull_own(in, out);
+  else
+    move.pull(OneInput{static_cast<const std::byte*>(in)}, out);
+  if (target.coordinate == nullptr) return;
+  if constexpr (PricedCommunicator<Comm> || replicas == Replicas::always_share)
+    if (const std::uint32_t axes = move.gathered_axes(); axes != 0) {
+      const Comm& line = to_mesh.group(axes);  // made by all, whoever gathers
+      if (move.gathers()) gather_replicas(line, move, dtype, out);
+    }
+  divide(dtype, out, move.wanted_elements(), move.divisor());
+}
+
+}  // namespace shardwise::detail
