@@ -31,6 +31,14 @@ inline std::chrono::milliseconds default_deadline() {
   return deadline;
 }
 
+// A year stands for more: the sum with the clock must not overflow.
+inline std::chrono::milliseconds checked_deadline(std::chrono::milliseconds deadline) {
+  constexpr std::chrono::milliseconds year = std::chrono::hours(365 * 24);
+  SHARDWISE_REQUIRE(deadline.count() > 0,
+                    text("shardwise::with_deadline: a deadline is positive, not ", deadline.count(), " ms"));
+  return deadline < year ? deadline : year;
+}
+
 // For CallInfo::layout: lists of counts that must agree.
 inline std::uint64_t fingerprint(std::span<const std::int64_t> counts) {
   std::uint64_t hash = 0xcbf29ce484222325u;

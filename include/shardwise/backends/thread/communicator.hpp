@@ -66,11 +66,8 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
   /// How long a call waits for the other ranks.
   std::chrono::milliseconds deadline() const { return me_.deadline; }
   ThreadCommunicator with_deadline(std::chrono::milliseconds deadline) const {
-    SHARDWISE_REQUIRE(deadline.count() > 0,
-                      detail::text("shardwise::with_deadline: a deadline is positive, not ", deadline.count(), " ms"));
     ThreadCommunicator c = *this;
-    // A year stands for more: the sum with the clock must not overflow.
-    c.me_.deadline = std::min(deadline, std::chrono::milliseconds(std::chrono::hours(365 * 24)));
+    c.me_.deadline = detail::checked_deadline(deadline);
     return c;
   }
 
