@@ -12,6 +12,7 @@
 #include <shardwise/mesh/device_mesh.hpp>
 #include <shardwise/placement/placement.hpp>
 #include <shardwise/placement/transition.hpp>
+#include <shardwise/redistribute/into.hpp>
 #include <shardwise/redistribute/local.hpp>
 #include <shardwise/redistribute/other_mesh.hpp>
 #include <shardwise/redistribute/plan_redistribute.hpp>

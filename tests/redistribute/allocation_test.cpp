@@ -58,16 +58,22 @@ namespace {
 // Of all ranks together, in the later ones of `turns` calls of `f(mesh)`; the first ones fill the caches. Every rank
 // waits before each turn, so that all turns are alike.
 template <class F>
+std::int64_t allocations_of_turns(const ThreadCommunicator& world, F f) {
+  std::int64_t total = 0;
+  for (int turn = 0; turn < 24; ++turn) {
+    world.barrier();
+    const std::int64_t before = allocations;
+    f();
+    if (turn >= 8) total += allocations - before;
+  }
+  return total;
+}
+template <class F>
 std::int64_t allocations_of(F f) {
   std::atomic<std::int64_t> total{0};
   run_ranks(4, [&](ThreadCommunicator world) {
     const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 2});
-    for (int turn = 0; turn < 24; ++turn) {
-      world.barrier();
-      const std::int64_t before = allocations;
-      f(mesh);
-      if (turn >= 8) total += allocations - before;
-    }
+    total += allocations_of_turns(world, [&] { f(mesh); });
   });
   return total;
 }
@@ -170,4 +176,24 @@ TEST_CASE("a repeated redistribute_async that all ranks wait for allocates nothi
             first.wait();
             first.wait_for_readers();
           }) == 0);
+}
+
+TEST_CASE("a repeated redistribute to another mesh allocates nothing" * doctest::skip(!COUNTS_ALLOCATIONS)) {
+  for (const std::int64_t rows : sizes) {
+    std::atomic<std::int64_t> total{0};
+    run_ranks(4, [&](ThreadCommunicator world) {
+      const auto grid = init_device_mesh<"dp", "tp">(world, {2, 2});
+      const auto turned = init_device_mesh<"r">(world, {4}, {.ranks = {2, 3, 1, 0}});
+      const auto first = init_device_mesh<"a">(world, {2}, {.ranks = {0, 1}});
+      total += allocations_of_turns(world, [&] {
+        auto x = made<Shard<0>, Partial<>>(grid, rows);
+        x.impl()->slot = detail::make_cached<detail::GradSlot>();
+        redistribute<Shard<1>>(x, turned);
+        auto y = made<Replicate>(first, rows);
+        auto z = made<Replicate, Shard<0>>(grid, rows);
+        redistribute_into(y, z);
+      });
+    });
+    CHECK(total.load() == 0);
+  }
 }

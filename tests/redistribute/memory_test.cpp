@@ -113,6 +113,21 @@ SHARDWISE_TEST_RANKS("block-cyclic parts are moved without a buffer too", 4) {
   TAKES_NOTHING(redistribute<Shard<0>>(cyclic));
 }
 
+SHARDWISE_TEST_RANKS(
+    "a move to another mesh takes nothing, but a number per rank of a replicated source read from outside", 4) {
+  const auto grid = init_device_mesh<"dp", "tp">(world, {2, 2});
+  const auto turned = init_device_mesh<"r">(world, {4}, {.ranks = {2, 3, 1, 0}});
+  const auto first = init_device_mesh<"a">(world, {2}, {.ranks = {0, 1}});
+  const auto split = made<Shard<0>, Shard<1>>(grid);
+  const auto sum = made<Partial<>, Shard<0>>(grid);
+  const auto whole = made<Replicate>(first);
+  TAKES_NOTHING(redistribute<Shard<0>>(split, turned));
+  TAKES_NOTHING(redistribute<Replicate>(split, turned));
+  TAKES_NOTHING(redistribute<Shard<1>>(sum, turned));
+  const Extra extra = extra_of([&] { return redistribute<Shard<0>>(whole, turned); });
+  CHECK(extra.beside() == (first.is_member() ? 0 : 3 * 8));  // loads of two rows, and the row chosen
+}
+
 SHARDWISE_TEST_RANKS("redistribute_into takes nothing", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
   for (const std::int64_t rows : {std::int64_t{4}, n}) {

@@ -149,3 +149,64 @@ SHARDWISE_TEST_RANKS("meshes of different communicators are refused", 2) {
   const auto x = distribute_tensor<Shard<0>>(counting<float>({2, 2}), a);
   CHECK(contains(thrown<Error>([&] { (void)redistribute<Shard<0>>(x, b); }), "made of different communicators"));
 }
+
+SHARDWISE_TEST_RANKS("redistribute_into writes into memory on another mesh: other ranks, another order, the same parts",
+                     5) {
+  const auto first = init_device_mesh<"a">(world, {2}, {.ranks = {0, 1}});
+  const auto second = init_device_mesh<"b", "c">(world, {2, 2}, {.ranks = {4, 2, 1, 3}});
+  const auto whole = counting<float>({6, 5});
+  const auto x = distribute_tensor<Shard<0>>(whole, first);
+  auto y = zeros<float, Shard<1>, Replicate>(second, {6, 5});
+  const float* const memory = y.data();
+  redistribute_into(x, y);
+  redistribute_into(x, y);
+  CHECK(y.data() == memory);
+  if (second.is_member())
+    CHECK(equal(y.to_local(),
+                distribute_tensor<Shard<1>, Replicate>(whole, second, {.src_data_rank = no_source}).to_local()));
+  auto back = zeros<float, Shard<0>>(first, {6, 5});
+  redistribute_into(y, back);
+  CHECK(equal(back.to_local(), x.to_local()));
+
+  // The type of the mesh is the same, the mesh is not.
+  const auto line = init_device_mesh<"r">(world, {5});
+  const auto turned = init_device_mesh<"r">(world, {5}, {.ranks = {4, 3, 2, 1, 0}});
+  const auto a = distribute_tensor<Shard<0>>(whole, line);
+  auto b = zeros<float, Shard<0>>(turned, {6, 5});
+  redistribute_into(a, b);
+  CHECK(equal(b.to_local(), distribute_tensor<Shard<0>>(whole, turned, {.src_data_rank = no_source}).to_local()));
+}
+
+SHARDWISE_TEST_RANKS("redistribute_into on another mesh settles a pending sum, and refuses what it cannot do", 4) {
+  const auto line = init_device_mesh<"r">(world, {4});
+  const auto turned = init_device_mesh<"r">(world, {4}, {.ranks = {3, 1, 2, 0}});
+  const auto half = init_device_mesh<"h">(world, {2}, {.ranks = {3, 1}});
+  auto local = counting<float>({5, 2});
+  auto term = from_local<Partial<>>(local, line);
+  auto sum = zeros<float, Shard<0>>(half, {5, 2});
+  redistribute_into(term, sum);
+  for (std::int64_t i = 0; i < sum.size(); ++i)
+    CHECK(sum.data()[i] == 4.0f * static_cast<float>(2 * sum.local_offset()[0] + i + 1));
+
+  auto pending = from_local<Partial<>>(detach(local), turned);
+  CHECK(contains(thrown<Error>([&] { redistribute_into(term, pending); }), "a pending reduction stays on its mesh"));
+  auto other = zeros<float, Shard<0>>(half, {2, 5});
+  CHECK(contains(thrown<ShapeError>([&] { redistribute_into(term, other); }), "[2, 5]"));
+
+  auto x = distribute_tensor<Shard<0>>(counting<float>({8}), line);
+  const auto grid = init_device_mesh<"p", "q">(world, {2, 2});
+  auto same = redistribute<Shard<0>, Shard<0>>(x, grid);
+  REQUIRE(same.data() == x.data());
+  const Counter counter;
+  redistribute_into(x, same);  // it is there
+  CHECK(counter.total == 0);
+  auto elsewhere = from_local<Shard<0>>(x.to_local(), turned);
+  CHECK(contains(thrown<Error>([&] { redistribute_into(x, elsewhere); }), "shares its elements with the input"));
+  x.requires_grad(true);
+  auto eight = zeros<float, Shard<0>>(half, {8});
+  CHECK(contains(thrown<Error>([&] { redistribute_into(x, eight); }), "a gradient would have to be recorded"));
+  const NoGrad guard;
+  redistribute_into(x, eight);
+  for (std::int64_t i = 0; i < eight.size(); ++i)
+    CHECK(eight.data()[i] == static_cast<float>(eight.local_offset()[0] + i + 1));
+}

@@ -231,31 +231,4 @@ void redistribute(const BasicTensor<T, R, Local<Space>>&) {
       "or from_local<P...>(x, mesh)");
 }
 
-/// Moves into memory that the caller holds; nothing is allocated and nothing recorded.
-///
-/// Throws `Error` where a gradient would be recorded (use `NoGrad`), `ShapeError` where the shapes differ.
-/// Otherwise as `redistribute`.
-template <class T, std::size_t R, class Mesh, class... From, class... To>
-void redistribute_into(const BasicTensor<T, R, Distributed<Mesh, From...>>& x,
-                       BasicTensor<T, R, Distributed<Mesh, To...>>& out) {
-  using X = BasicTensor<T, R, Distributed<Mesh, From...>>;
-  using Out = BasicTensor<T, R, Distributed<Mesh, To...>>;
-  static_assert(
-      detail::all_redistributable<typename X::layout_type, typename Out::layout_type>,
-      "shardwise::redistribute_into: [P3] the target is Partial where the source is not; give an output placed "
-      "Replicate or Shard");
-  SHARDWISE_REQUIRE(
-      !detail::wants_grad(x) && !(grad_enabled() && out.requires_grad()),
-      "shardwise::redistribute_into: a gradient would have to be recorded; use redistribute, or NoGrad around this call");
-  SHARDWISE_REQUIRE(x.shape() == out.shape(),
-                    "shardwise::redistribute_into: the output has shape " + to_string(out.shape()) + ", the input " +
-                        to_string(x.shape()),
-                    ShapeError);
-  SHARDWISE_REQUIRE(x.mesh() == out.mesh(), "shardwise::redistribute_into: input and output lie on different meshes");
-  SHARDWISE_REQUIRE(x.data() != out.data() || x.size() == 0 || (std::is_same_v<X, Out>),
-                    "shardwise::redistribute_into: the output shares its elements with the input");
-  detail::execute_placed<detail::either_interleaved<X, Out>>(x.mesh(), X::placements, Out::placements, x.impl()->global,
-                                                             dtype_of<T>, x.data(), out.data());
-}
-
 }  // namespace shardwise
