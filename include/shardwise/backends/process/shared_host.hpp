@@ -1,0 +1,165 @@
+// SharedHost: what a rank knows of the ranks of its host: the segment through which they meet, their arenas, whether they live,
+// and what failed first. Layer: backends/process.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <poll.h>
+
+#include <shardwise/backends/process/arena.hpp>
+#include <shardwise/backends/process/descriptor.hpp>
+#include <shardwise/backends/process/segment.hpp>
+#include <shardwise/comm/failure.hpp>
+#include <shardwise/comm/wait.hpp>
+
+namespace shardwise::detail {
+
+// The part of a group that a failure must reach.
+struct SharedGate {
+  SharedGate(SharedPart& p, int ranks) : part(p), size(ranks) {}
+
+  bool failed() const { return SharedGateWord::failed(part.word.load(std::memory_order_acquire)); }
+  void poison() noexcept {
+    part.word.fetch_or(SharedGateWord::failed_bit);
+    notify_all();
+  }
+  void notify_all() noexcept {
+    part.signal.notify();
+    for (int r = 0; r < size; ++r) part.slots()[r].message_signal.notify();
+  }
+
+  SharedPart& part;
+  const int size;
+};
+
+// Told of a failure that this process found: to tell the other hosts.
+class FailureListener {
+ public:
+  virtual ~FailureListener() = default;
+  virtual void found(const Failure& failure) noexcept = 0;
+};
+
+// Ranks of the host are counted from 0 here, in the order of their world ranks.
+class SharedHost {
+ public:
+  struct Rank {
+    int world_rank;
+    PeerArena arena;  // nothing for this rank
+    Descriptor lifeline;  // readable once the process has ended; none where the system has no such thing
+  };
+
+  SharedHost(Arena& arena, Mapping segment, std::vector<Rank> ranks, int self, int world_size)
+      : arena_(arena), segment_(std::move(segment)), ranks_(std::move(ranks)), self_(self), world_size_(world_size),
+        patience_(patience_for(static_cast<int>(ranks_.size()))) {}
+
+  int size() const { return static_cast<int>(ranks_.size()); }
+  int self() const { return self_; }
+  int world_size() const { return world_size_; }
+  int world_rank(int r) const { return rank(r).world_rank; }
+  Patience patience() const { return patience_; }
+  Arena& arena() const { return arena_; }
+  SegmentHeader& header() const { return *reinterpret_cast<SegmentHeader*>(segment_.data()); }
+  std::byte* segment() const { return segment_.data(); }
+
+  // Where this process finds what rank r offers; null for nothing.
+  const std::byte* find(int r, const SharedOffer& offer) const {
+    if (offer.place == SharedOffer::segment) return segment_.data() + offer.offset;
+    return offer.place == SharedOffer::arena ? rank(r).arena.data() + offer.offset : nullptr;
+  }
+
+  // ---- failures ---------------------------------------------------------------------------------------------------
+
+  // Called with what this process finds wrong. Set before anything communicates.
+  void set_listener(FailureListener* listener) { listener_ = listener; }
+
+  void add(const std::shared_ptr<SharedGate>& gate) {
+    const std::lock_guard lock(mutex_);
+    gates_.erase(std::remove_if(gates_.begin(), gates_.end(), [](const auto& g) { return g.expired(); }), gates_.end());
+    gates_.push_back(gate);
+    if (header().failure.any()) gate->poison();
+  }
+
+  bool failed() const { return header().failure.any(); }
+
+  // The first failure stays; it stops every group of the host. At once those that this process is in; the others when their
+  // ranks look up, which they do every 100 ms.
+  void fail(const Failure& failure) {
+    bool first = false;
+    {
+      const std::lock_guard lock(mutex_);
+      first = header().failure.set(failure);
+      spread();
+    }
+    if (first && listener_ != nullptr) listener_->found(failure);
+  }
+
+  // Fails unless `gate` has completed generation `generation` or failed meanwhile: in either case its word says so.
+  void fail_unless_complete(SharedGate& gate, std::uint32_t generation, const Failure& failure) {
+    std::uint64_t word = gate.part.word.load();
+    do {
+      if (SharedGateWord::generation(word) != generation || SharedGateWord::failed(word)) return;
+    } while (!gate.part.word.compare_exchange_weak(word, word | SharedGateWord::failed_bit));
+    fail(failure);
+  }
+
+  // What stopped a gate that has failed. Whoever set its bit writes the words next.
+  Failure failure() {
+    for (int i = 0; i < 500 && !failed(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    {
+      const std::lock_guard lock(mutex_);
+      spread();
+    }
+    return header().failure.get();
+  }
+
+  // ---- who is there -----------------------------------------------------------------------------------------------
+
+  // This rank's program is over: nobody needs to wait for it.
+  void depart() {
+    header().departed[self_].store(true);
+    header().departures.fetch_add(1);
+    const std::lock_guard lock(mutex_);
+    for (const auto& weak : gates_)
+      if (const auto gate = weak.lock()) gate->notify_all();
+  }
+  bool departed(int r) const { return header().departed[r].load(); }
+  std::uint32_t departures() const { return header().departures.load(); }
+
+  // The process has ended. Asks the system.
+  bool dead(int r) const {
+    if (r == self_ || !rank(r).lifeline) return false;
+    pollfd one{rank(r).lifeline.get(), POLLIN, 0};
+    return poll(&one, 1, 0) == 1;
+  }
+
+ private:
+  const Rank& rank(int r) const { return ranks_[static_cast<std::size_t>(r)]; }
+
+  void spread() {
+    if (std::exchange(spread_, true)) return;
+    for (const auto& weak : gates_)
+      if (const auto gate = weak.lock()) gate->poison();
+  }
+
+  Arena& arena_;
+  const Mapping segment_;
+  const std::vector<Rank> ranks_;
+  const int self_;
+  const int world_size_;
+  const Patience patience_;
+  FailureListener* listener_ = nullptr;
+  std::mutex mutex_;
+  std::vector<std::weak_ptr<SharedGate>> gates_;
+  bool spread_ = false;
+};
+
+}  // namespace shardwise::detail
