@@ -1,0 +1,69 @@
+// Transport: moves bytes between ranks of a world that do not share memory; Gloo and MPI implement it. FailureBoard: where a
+// failure that it finds is told, and which came first. Layer: backends/process.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <shardwise/backends/process/message_header.hpp>
+#include <shardwise/base/error.hpp>
+#include <shardwise/comm/failure.hpp>
+#include <shardwise/comm/message_channel.hpp>
+
+namespace shardwise::detail {
+
+// What stopped an exchange, in ranks of the world; MessageGroup makes it a sentence about the operation.
+class TransportError : public CommError {
+ public:
+  enum Kind {
+    closed,  // by this process' monitor, or by an earlier error
+    lost,  // the connection to peers[0]
+    late,  // peers did not come within the deadline
+    mismatch,  // peers[0] sent `theirs`, where `expected_bytes` of payload were expected
+  };
+
+  TransportError(Kind k, std::vector<int> who, const std::string& text)
+      : CommError(text), kind(k), peers(std::move(who)) {}
+  TransportError(int peer, const MessageHeader& header, std::uint64_t expected)
+      : CommError("shardwise: ranks call different operations"), kind(mismatch), peers{peer}, theirs(header),
+        expected_bytes(expected) {}
+
+  Kind kind;
+  std::vector<int> peers;
+  MessageHeader theirs;
+  std::uint64_t expected_bytes = 0;
+};
+
+// One thread of the process at a time may be in exchange().
+class Transport {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  virtual ~Transport() = default;
+  // All sends and receives of one step together; cannot deadlock, whatever their sizes. `header.bytes` is filled in for each
+  // message. Payload reaches the memory of `in` only after the headers agreed, and none does after a throw. The first error
+  // closes the transport. Throws: TransportError.
+  virtual void exchange(const MessageHeader& header, std::span<const Outgoing> out, std::span<const Incoming> in,
+                        Clock::time_point until, PackFunction pack) = 0;
+  // From any thread: whoever waits in an exchange, here or on a peer, stops waiting for this rank.
+  virtual void close() noexcept = 0;
+};
+
+// The first failure of the world, as this process knows it.
+class FailureBoard {
+ public:
+  virtual ~FailureBoard() = default;
+  virtual bool failed() const = 0;
+  // Tells all ranks, unless another failure came first.
+  virtual void fail(const Failure& failure) = 0;
+  // The first.
+  virtual Failure failure() = 0;
+  // A connection closed: waits shortly for the failure, found elsewhere, that this is a consequence of. True if there is one.
+  virtual bool await_cause() = 0;
+};
+
+}  // namespace shardwise::detail

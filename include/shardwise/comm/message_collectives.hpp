@@ -1,0 +1,581 @@
+// MessageCollectives: the collectives of a communicator whose ranks exchange messages, written once over MessageChannel. Bytes are
+// moved directly, around a ring, or by Bruck's and binomial trees' ways; a reduction gathers all terms and adds them in rank
+// order, with the kernels of direct communicators: the same bits. Layer: comm.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <shardwise/base/buffer.hpp>
+#include <shardwise/base/dtype.hpp>
+#include <shardwise/comm/arguments.hpp>
+#include <shardwise/comm/call.hpp>
+#include <shardwise/comm/failure.hpp>
+#include <shardwise/comm/message_channel.hpp>
+#include <shardwise/comm/reduce.hpp>
+#include <shardwise/comm/stream.hpp>
+
+namespace shardwise::detail {
+
+// Which way by size and number of ranks; measured on loopback, 2 cores (tests/gloo and bench/README.md).
+struct MessageSwitch {
+  // all_gather: up to so many ranks each sends to each. Beyond: Bruck's log2 steps for up to so many bytes in all, else a ring.
+  static constexpr int direct_ranks = 8;
+  static constexpr std::size_t bruck_bytes = 64 * 1024;
+  // all_reduce: up to so many bytes of all inputs together everyone gets all of them: one step instead of two.
+  static constexpr std::size_t one_step_reduce_bytes = 128 * 1024;
+  // broadcast: from so many bytes on a scatter and an all_gather: the root sends each byte once.
+  static constexpr std::size_t scatter_broadcast_bytes = 256 * 1024;
+  // scatter: up to so many bytes in all, and beyond direct_ranks, a binomial tree.
+  static constexpr std::size_t tree_scatter_bytes = 64 * 1024;
+};
+
+inline int ring_rank(int rank, int size) { return ((rank % size) + size) % size; }
+
+inline void copy_bytes(std::byte* to, const std::byte* from, std::size_t bytes) {
+  if (bytes > 0 && to != from) std::memcpy(to, from, bytes);
+}
+
+// Where the block of each rank begins, in bytes; one more entry for the end.
+class BlockOffsets {
+ public:
+  BlockOffsets(int size, std::size_t bytes) : at_(static_cast<std::size_t>(size) + 1) {
+    for (std::size_t r = 0; r < at_.size(); ++r) at_[r] = r * bytes;
+  }
+  BlockOffsets(std::span<const std::int64_t> counts, std::size_t element) : at_(counts.size() + 1) {
+    for (std::size_t r = 0; r < counts.size(); ++r) at_[r + 1] = at_[r] + static_cast<std::size_t>(counts[r]) * element;
+  }
+  // n elements in as many parts as there are ranks, in whole cache lines.
+  static BlockOffsets parts(int size, std::int64_t n, std::size_t element) {
+    const std::int64_t part = (n / size + 64) / 64 * 64;
+    BlockOffsets offsets(size, 0);
+    for (int r = 0; r <= size; ++r)
+      offsets.at_[static_cast<std::size_t>(r)] = static_cast<std::size_t>(std::min(n, r * part)) * element;
+    return offsets;
+  }
+  std::size_t operator[](int rank) const { return at_[static_cast<std::size_t>(rank)]; }
+  std::size_t bytes(int rank) const { return (*this)[rank + 1] - (*this)[rank]; }
+  std::size_t total() const { return at_.back(); }
+  int size() const { return static_cast<int>(at_.size()) - 1; }
+
+ private:
+  std::vector<std::size_t> at_;
+};
+
+// Every rank sends `sent(r)` to each other rank r, and receives `received(r)` from it. From the next rank on, so that not all
+// send to the same one first.
+template <class Sent, class Received>
+void step_with_all(MessageChannel& channel, Sent sent, Received received, PackFunction pack = {}) {
+  const int size = channel.size();
+  std::vector<Outgoing> out;
+  std::vector<Incoming> in;
+  out.reserve(static_cast<std::size_t>(size));
+  in.reserve(static_cast<std::size_t>(size));
+  for (int k = 1; k < size; ++k) {
+    out.push_back(sent(ring_rank(channel.rank() + k, size)));
+    in.push_back(received(ring_rank(channel.rank() - k, size)));
+  }
+  channel.step(out, in, pack);
+}
+
+// ---- all_gather: the own block stands in its place ---------------------------------------------------------------
+
+inline void all_gather_direct(MessageChannel& channel, std::byte* out, const BlockOffsets& at) {
+  const int rank = channel.rank();
+  step_with_all(
+      channel, [&](int r) { return Outgoing{r, out + at[rank], at.bytes(rank)}; },
+      [&](int r) { return Incoming{r, out + at[r], at.bytes(r)}; });
+}
+
+inline void all_gather_ring(MessageChannel& channel, std::byte* out, const BlockOffsets& at) {
+  const int rank = channel.rank(), size = channel.size();
+  const int next = ring_rank(rank + 1, size), previous = ring_rank(rank - 1, size);
+  for (int k = 0; k < size - 1; ++k) {
+    const int mine = ring_rank(rank - k, size), theirs = ring_rank(rank - k - 1, size);
+    const Outgoing send{next, out + at[mine], at.bytes(mine)};
+    const Incoming receive{previous, out + at[theirs], at.bytes(theirs)};
+    channel.step({&send, 1}, {&receive, 1});
+  }
+}
+
+// Step k: this rank has the blocks of the 2^k ranks from itself on, and gets those of the next 2^k. In a copy that begins with its
+// own block, so that what it sends is in one piece.
+inline void all_gather_bruck(MessageChannel& channel, std::byte* out, const BlockOffsets& at) {
+  const int rank = channel.rank(), size = channel.size();
+  const auto block = [&](int k) { return ring_rank(rank + k, size); };
+  const Buffer turned(at.total());
+  std::vector<std::size_t> place(static_cast<std::size_t>(size) + 1);
+  for (int k = 0; k < size; ++k)
+    place[static_cast<std::size_t>(k) + 1] = place[static_cast<std::size_t>(k)] + at.bytes(block(k));
+  copy_bytes(turned.data(), out + at[rank], at.bytes(rank));
+  for (int have = 1; have < size; have *= 2) {
+    const auto begin = static_cast<std::size_t>(have), count = static_cast<std::size_t>(std::min(have, size - have));
+    const Outgoing send{ring_rank(rank - have, size), turned.data(), place[count]};
+    const Incoming receive{ring_rank(rank + have, size), turned.data() + place[begin],
+                           place[begin + count] - place[begin]};
+    channel.step({&send, 1}, {&receive, 1});
+  }
+  for (int k = 1; k < size; ++k)
+    copy_bytes(out + at[block(k)], turned.data() + place[static_cast<std::size_t>(k)], at.bytes(block(k)));
+}
+
+inline void all_gather_in_place(MessageChannel& channel, std::byte* out, const BlockOffsets& at) {
+  if (channel.size() == 1) return;
+  if (channel.size() <= MessageSwitch::direct_ranks)
+    all_gather_direct(channel, out, at);
+  else if (at.total() <= MessageSwitch::bruck_bytes)
+    all_gather_bruck(channel, out, at);
+  else
+    all_gather_ring(channel, out, at);
+}
+
+inline void all_gather_bytes(MessageChannel& channel, const std::byte* in, std::byte* out, const BlockOffsets& at) {
+  copy_bytes(out + at[channel.rank()], in, at.bytes(channel.rank()));
+  all_gather_in_place(channel, out, at);
+}
+
+// ---- reductions ---------------------------------------------------------------------------------------------------
+
+// `term(r)`: where the input of rank r lies.
+template <class Term>
+void reduce_in_rank_order(const ReduceKernels& kernels, std::byte* out, int size, Term term, std::size_t bytes,
+                          ReduceOp op) {
+  if (bytes == 0) return;
+  SHARDWISE_REQUIRE(size <= max_ranks_reduced,
+                    text("shardwise: ", size, " ranks are too many for a reduction, of at most ", max_ranks_reduced));
+  const void* terms[max_ranks_reduced];
+  terms[0] = nullptr;  // g++ -O3 does not see that there is a rank at least
+  for (int r = 0; r < size; ++r) terms[r] = term(r);
+  reduce_blocks(kernels, out, terms, size, static_cast<std::int64_t>(bytes / kernels.element), op,
+                bytes >= streamed_bytes);
+}
+
+// `out` gets this rank's block of the reduction. It may lie in its own place of `in`.
+inline void reduce_scatter_bytes(MessageChannel& channel, const ReduceKernels& kernels, const std::byte* in,
+                                 std::byte* out, const BlockOffsets& at, ReduceOp op) {
+  const int rank = channel.rank();
+  const std::size_t bytes = at.bytes(rank);
+  const Buffer terms(bytes * static_cast<std::size_t>(channel.size() - 1));
+  const auto term = [&](int r) { return terms.data() + static_cast<std::size_t>(r < rank ? r : r - 1) * bytes; };
+  if (channel.size() > 1)
+    step_with_all(
+        channel, [&](int r) { return Outgoing{r, in + at[r], at.bytes(r)}; },
+        [&](int r) { return Incoming{r, term(r), bytes}; });
+  reduce_in_rank_order(
+      kernels, out, channel.size(), [&](int r) { return r == rank ? in + at[rank] : term(r); }, bytes, op);
+}
+
+// `in` may be `out`.
+inline void all_reduce_bytes(MessageChannel& channel, const ReduceKernels& kernels, const std::byte* in, std::byte* out,
+                             std::size_t bytes, ReduceOp op) {
+  const int size = channel.size();
+  if (bytes * static_cast<std::size_t>(size) <= MessageSwitch::one_step_reduce_bytes) {
+    const BlockOffsets at(size, bytes);
+    const Buffer terms(at.total());
+    all_gather_bytes(channel, in, terms.data(), at);
+    reduce_in_rank_order(kernels, out, size, [&](int r) { return terms.data() + at[r]; }, bytes, op);
+    return;
+  }
+  const BlockOffsets at =
+      BlockOffsets::parts(size, static_cast<std::int64_t>(bytes / kernels.element), kernels.element);
+  reduce_scatter_bytes(channel, kernels, in, out + at[channel.rank()], at, op);
+  all_gather_in_place(channel, out, at);
+}
+
+// ---- from a root ---------------------------------------------------------------------------------------------------
+
+inline void broadcast_tree(MessageChannel& channel, std::byte* data, std::size_t bytes, int root) {
+  const int size = channel.size(), place = ring_rank(channel.rank() - root, size);
+  int reach = 1;  // the ranks of the tree below this one
+  for (; reach < size; reach *= 2) {
+    if ((place & reach) == 0) continue;
+    const Incoming receive{ring_rank(place - reach + root, size), data, bytes};
+    channel.step({}, {&receive, 1});
+    break;
+  }
+  std::vector<Outgoing> send;
+  for (reach /= 2; reach > 0; reach /= 2)
+    if (place + reach < size) send.push_back({ring_rank(place + reach + root, size), data, bytes});
+  if (!send.empty()) channel.step(send, {});
+}
+
+inline void scatter_direct(MessageChannel& channel, const std::byte* in, std::byte* out, const BlockOffsets& at,
+                           int root) {
+  const int rank = channel.rank();
+  if (rank != root) {
+    const Incoming receive{root, out, at.bytes(rank)};
+    return channel.step({}, {&receive, 1});
+  }
+  std::vector<Outgoing> send;
+  for (int k = 1; k < channel.size(); ++k) {
+    const int r = ring_rank(root + k, channel.size());
+    send.push_back({r, in + at[r], at.bytes(r)});
+  }
+  copy_bytes(out, in + at[rank], at.bytes(rank));
+  channel.step(send, {});
+}
+
+// Each rank gets the blocks of its part of the tree, and passes halves of them on.
+inline void scatter_tree(MessageChannel& channel, const std::byte* in, std::byte* out, const BlockOffsets& at,
+                         int root) {
+  const int size = channel.size(), place = ring_rank(channel.rank() - root, size);
+  const auto block = [&](int k) { return ring_rank(k + root, size); };
+  const auto bytes_of = [&](int begin, int end) {
+    std::size_t bytes = 0;
+    for (int k = begin; k < std::min(end, size); ++k) bytes += at.bytes(block(k));
+    return bytes;
+  };
+  int reach = 1;
+  while (reach < size && (place & reach) == 0) reach *= 2;
+  const Buffer mine(bytes_of(place, place + reach));
+  if (place == 0) {
+    std::size_t to = 0;
+    for (int k = 0; k < size; to += at.bytes(block(k)), ++k)
+      copy_bytes(mine.data() + to, in + at[block(k)], at.bytes(block(k)));
+  } else {
+    const Incoming receive{block(place - reach), mine.data(), bytes_of(place, place + reach)};
+    channel.step({}, {&receive, 1});
+  }
+  std::vector<Outgoing> send;
+  for (int half = reach / 2; half > 0; half /= 2)
+    if (place + half < size)
+      send.push_back(
+          {block(place + half), mine.data() + bytes_of(place, place + half), bytes_of(place + half, place + 2 * half)});
+  copy_bytes(out, mine.data(), at.bytes(channel.rank()));
+  if (!send.empty()) channel.step(send, {});
+}
+
+inline void scatter_bytes(MessageChannel& channel, const std::byte* in, std::byte* out, const BlockOffsets& at,
+                          int root) {
+  if (channel.size() == 1)
+    copy_bytes(out, in, at.total());
+  else if (channel.size() > MessageSwitch::direct_ranks && at.total() <= MessageSwitch::tree_scatter_bytes)
+    scatter_tree(channel, in, out, at, root);
+  else
+    scatter_direct(channel, in, out, at, root);
+}
+
+inline void broadcast_bytes(MessageChannel& channel, std::byte* data, std::size_t bytes, int root) {
+  const int size = channel.size();
+  if (size == 1) return;
+  if (size == 2 || bytes < MessageSwitch::scatter_broadcast_bytes) return broadcast_tree(channel, data, bytes, root);
+  const BlockOffsets at = BlockOffsets::parts(size, static_cast<std::int64_t>(bytes), 1);
+  scatter_bytes(channel, data, data + at[channel.rank()], at, root);
+  all_gather_in_place(channel, data, at);
+}
+
+// ---- the others ------------------------------------------------------------------------------------------------------
+
+inline void all_to_all_bytes(MessageChannel& channel, const std::byte* in, const BlockOffsets& from, std::byte* out,
+                             const BlockOffsets& to) {
+  const int rank = channel.rank();
+  copy_bytes(out + to[rank], in + from[rank], std::min(from.bytes(rank), to.bytes(rank)));
+  if (channel.size() > 1)
+    step_with_all(
+        channel, [&](int r) { return Outgoing{r, in + from[r], from.bytes(r)}; },
+        [&](int r) { return Incoming{r, out + to[r], to.bytes(r)}; });
+}
+
+// log2 steps; after step k a rank knows that the 2^(k + 1) before it have come.
+inline void barrier_messages(MessageChannel& channel) {
+  const int rank = channel.rank(), size = channel.size();
+  for (int far = 1; far < size; far *= 2) {
+    const Outgoing send{ring_rank(rank + far, size), nullptr, 0};
+    const Incoming receive{ring_rank(rank - far, size), nullptr, 0};
+    channel.step({&send, 1}, {&receive, 1});
+  }
+}
+
+// Both ends of a message say what they do, also the receiver: a sender knows that it has come, and with what it does not agree.
+inline void send_bytes(MessageChannel& channel, const void* data, std::size_t bytes, int dest) {
+  const Outgoing send{dest, static_cast<const std::byte*>(data), bytes};
+  const Incoming receive{dest, nullptr, 0};
+  channel.step({&send, 1}, {&receive, 1});
+}
+inline void receive_bytes(MessageChannel& channel, void* data, std::size_t bytes, int source) {
+  const Outgoing send{source, nullptr, 0};
+  const Incoming receive{source, static_cast<std::byte*>(data), bytes};
+  channel.step({&send, 1}, {&receive, 1});
+}
+
+// The blocks that the ranks have for each other, made and used by the caller: what a redistribution executes over messages.
+//   pack(peer, to)    writes the block for `peer`, of send_bytes[peer] bytes, to `to`; each is made just before it is sent
+//   place(peer)       where the block of `peer` shall lie, or null: here, until this object goes
+// The own block is packed, and lies where place(rank) says, like any other. `to` is 64-byte aligned.
+class PackedBlocks {
+ public:
+  template <class Pack, class Place>
+    requires std::invocable<Pack&, int, std::byte*> &&
+             std::convertible_to<std::invoke_result_t<Place&, int>, std::byte*>
+  PackedBlocks(MessageChannel& channel, std::span<const std::size_t> send_bytes,
+               std::span<const std::size_t> receive_bytes, Pack pack, Place place)
+      : blocks_(receive_bytes.size()) {
+    const int rank = channel.rank(), size = channel.size();
+    for (int r = 0; r < size; ++r) blocks_[index(r)] = place(r);
+    allocate(receive_bytes);
+    std::size_t sent = 0;
+    std::vector<std::size_t> at(index(size));
+    for (int r = 0; r < size; ++r) {
+      at[index(r)] = sent;
+      if (r != rank) sent += whole_lines(send_bytes[index(r)]);
+    }
+    const Buffer packed(sent);
+    if (send_bytes[index(rank)] > 0) pack(rank, blocks_[index(rank)]);
+    if (size == 1) return;
+    const auto pack_next = [&](std::size_t i) {  // the order of step_with_all
+      const int peer = ring_rank(rank + 1 + static_cast<int>(i), size);
+      if (send_bytes[index(peer)] > 0) pack(peer, packed.data() + at[index(peer)]);
+    };
+    step_with_all(
+        channel, [&](int r) { return Outgoing{r, packed.data() + at[index(r)], send_bytes[index(r)]}; },
+        [&](int r) { return Incoming{r, blocks_[index(r)], receive_bytes[index(r)]}; }, pack_next);
+  }
+
+  // What `rank` sent.
+  const std::byte* operator[](int rank) const { return blocks_[index(rank)]; }
+
+ private:
+  static std::size_t index(int rank) { return static_cast<std::size_t>(rank); }
+  static std::size_t whole_lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+  // Room for the blocks that the caller has none for.
+  void allocate(std::span<const std::size_t> bytes) {
+    std::size_t total = 0;
+    for (std::size_t r = 0; r < bytes.size(); ++r) total += blocks_[r] == nullptr ? whole_lines(bytes[r]) : 0;
+    own_ = Buffer(total);
+    std::size_t at = 0;
+    for (std::size_t r = 0; r < bytes.size(); ++r)
+      if (blocks_[r] == nullptr) {
+        blocks_[r] = own_.data() + at;
+        at += whole_lines(bytes[r]);
+      }
+  }
+
+  Buffer own_;
+  std::vector<std::byte*> blocks_;
+};
+
+template <class Pack, class Place>
+PackedBlocks exchange_packed(MessageChannel& channel, std::span<const std::size_t> send_bytes,
+                             std::span<const std::size_t> receive_bytes, Pack pack, Place place) {
+  return PackedBlocks(channel, send_bytes, receive_bytes, std::move(pack), std::move(place));
+}
+template <class Pack>
+PackedBlocks exchange_packed(MessageChannel& channel, std::span<const std::size_t> send_bytes,
+                             std::span<const std::size_t> receive_bytes, Pack pack) {
+  return PackedBlocks(channel, send_bytes, receive_bytes, std::move(pack),
+                      [](int) { return static_cast<std::byte*>(nullptr); });
+}
+
+// A base of communicators: checks arguments, says what the call is, forgets the element type. `Self` gives rank(), size(), axis(), and
+//   on_messages(call, body)   makes the channel of this call, runs body(channel), tells the trace
+//   fail(text)                all ranks of the world stop with this mismatch
+//   rank_text(rank)           how messages call a rank
+template <class Self>
+class MessageCollectives {
+ public:
+  /// Needs: out.size() == size * in.size(). Gives: every rank's `in`, in rank order. Moves: (size - 1) * in.
+  template <Element T>
+  void all_gather(std::span<const std::type_identity_t<T>> in, std::span<T> out) const {
+    const std::int64_t n = count(in);
+    require(count(out) == n * size(), "all_gather", "the output", count(out), n * size());
+    gather(call_info<T>(Collective::all_gather, n, (size() - 1) * n), in, out, BlockOffsets(size(), in.size_bytes()));
+  }
+
+  /// Needs: in.size() == counts[rank], out.size() == sum(counts), equal counts on all ranks.
+  template <Element T>
+  void all_gather_v(std::span<const std::type_identity_t<T>> in, std::span<T> out,
+                    std::span<const std::int64_t> counts) const {
+    detail::require_counts("all_gather_v", counts, size());
+    const std::int64_t mine = counts[static_cast<std::size_t>(rank())], total = sum_before(counts, size());
+    require(count(in) == mine, "all_gather_v", "the input", count(in), mine);
+    require(count(out) == total, "all_gather_v", "the output", count(out), total);
+    CallInfo call = call_info<T>(Collective::all_gather, total, total - mine);
+    call.layout = fingerprint(counts);
+    gather(call, in, out, BlockOffsets(counts, sizeof(T)));
+  }
+
+  /// Needs: in.size() == size * out.size(). Gives: this rank's part of the reduction. Moves: (size - 1) * out.
+  template <Element T>
+  void reduce_scatter(std::span<const std::type_identity_t<T>> in, std::span<T> out, ReduceOp op) const {
+    const std::int64_t n = count(out);
+    require(count(in) == n * size(), "reduce_scatter", "the input", count(in), n * size());
+    reduce_part(call_info<T>(Collective::reduce_scatter, n * size(), (size() - 1) * n), in, out,
+                BlockOffsets(size(), out.size_bytes()), op);
+  }
+
+  /// Needs: in.size() == sum(counts), out.size() == counts[rank], equal counts on all ranks.
+  template <Element T>
+  void reduce_scatter_v(std::span<const std::type_identity_t<T>> in, std::span<T> out,
+                        std::span<const std::int64_t> counts, ReduceOp op) const {
+    detail::require_counts("reduce_scatter_v", counts, size());
+    const std::int64_t mine = counts[static_cast<std::size_t>(rank())], total = sum_before(counts, size());
+    require(count(in) == total, "reduce_scatter_v", "the input", count(in), total);
+    require(count(out) == mine, "reduce_scatter_v", "the output", count(out), mine);
+    CallInfo call = call_info<T>(Collective::reduce_scatter, total, (size() - 1) * mine);
+    call.layout = fingerprint(counts);
+    reduce_part(call, in, out, BlockOffsets(counts, sizeof(T)), op);
+  }
+
+  /// Needs: out.size() == in.size(); `in` may be `out`. Gives: the reduction, everywhere. Moves: 2 (size - 1) / size * in, or
+  /// (size - 1) * in of few bytes.
+  template <Element T>
+  void all_reduce(std::span<const std::type_identity_t<T>> in, std::span<T> out, ReduceOp op) const {
+    const std::int64_t n = count(in);
+    require(count(out) == n, "all_reduce", "the output", count(out), n);
+    require_reducible<T>("all_reduce", op);
+    CallInfo call = call_info<T>(Collective::all_reduce, n, 2 * n * (size() - 1) / size());
+    call.op = op;
+    self().on_messages(call, [&](MessageChannel& channel) {
+      all_reduce_bytes(channel, kernels<T>(), bytes(in), bytes(out), in.size_bytes(), op);
+    });
+  }
+
+  /// Needs: in.size() == sum(send_counts), out.size() == sum(recv_counts), recv_counts[s] on rank r == send_counts[r]
+  /// on rank s. Gives: what each rank sent to this one, in rank order.
+  template <Element T>
+  void all_to_all_v(std::span<const std::type_identity_t<T>> in, std::span<const std::int64_t> send_counts,
+                    std::span<T> out, std::span<const std::int64_t> recv_counts) const {
+    detail::require_counts("all_to_all_v", send_counts, size());
+    detail::require_counts("all_to_all_v", recv_counts, size());
+    const std::int64_t sent = sum_before(send_counts, size()), received = sum_before(recv_counts, size());
+    require(count(in) == sent, "all_to_all_v", "the input", count(in), sent);
+    require(count(out) == received, "all_to_all_v", "the output", count(out), received);
+    const auto own = static_cast<std::size_t>(rank());
+    CallInfo call = call_info<T>(Collective::all_to_all, 0, count(out) - recv_counts[own]);
+    call.shape = {};  // counts differ between ranks; each message is compared with what is expected
+    if (send_counts[own] != recv_counts[own])
+      self().fail(text("shardwise: ranks disagree in ", operation_text(call, self().axis()), ": ",
+                       self().rank_text(rank()), " sends ", send_counts[own], " elements to itself and expects ",
+                       recv_counts[own]));
+    self().on_messages(call, [&](MessageChannel& channel) {
+      all_to_all_bytes(channel, bytes(in), BlockOffsets(send_counts, sizeof(T)), bytes(out),
+                       BlockOffsets(recv_counts, sizeof(T)));
+    });
+  }
+
+  /// Needs: equal sizes on all ranks. Gives: the root's data, everywhere. Moves: data, to all but the root.
+  template <Element T>
+  void broadcast(std::span<T> data, int root) const {
+    require_rank("broadcast", root, size());
+    CallInfo call = call_info<T>(Collective::broadcast, count(data), rank() == root ? 0 : count(data));
+    call.root = root;
+    self().on_messages(
+        call, [&](MessageChannel& channel) { broadcast_bytes(channel, bytes(data), data.size_bytes(), root); });
+  }
+
+  /// Needs: in.size() == size * out.size() on the root (elsewhere `in` is not looked at).
+  template <Element T>
+  void scatter(std::span<const std::type_identity_t<T>> in, std::span<T> out, int root) const {
+    require_rank("scatter", root, size());
+    const std::int64_t n = count(out);
+    if (rank() == root) require(count(in) == n * size(), "scatter", "the input", count(in), n * size());
+    CallInfo call = call_info<T>(Collective::scatter, n * size(), rank() == root ? 0 : n);
+    scatter_part(call, in, out, BlockOffsets(size(), out.size_bytes()), root);
+  }
+
+  /// Needs: in.size() == sum(counts) on the root, out.size() == counts[rank], equal counts on all ranks.
+  template <Element T>
+  void scatter_v(std::span<const std::type_identity_t<T>> in, std::span<const std::int64_t> counts, std::span<T> out,
+                 int root) const {
+    require_rank("scatter_v", root, size());
+    detail::require_counts("scatter_v", counts, size());
+    const std::int64_t total = sum_before(counts, size()), mine = counts[static_cast<std::size_t>(rank())];
+    if (rank() == root) require(count(in) == total, "scatter_v", "the input", count(in), total);
+    require(count(out) == mine, "scatter_v", "the output", count(out), mine);
+    CallInfo call = call_info<T>(Collective::scatter, total, rank() == root ? 0 : mine);
+    call.layout = fingerprint(counts);
+    scatter_part(call, in, out, BlockOffsets(counts, sizeof(T)), root);
+  }
+
+  /// Returns when `dest` has come to receive. Ranks: this one, and `dest` with recv of the same type and size.
+  template <Element T>
+  void send(std::span<const T> data, int dest) const {
+    require_peer("send", dest, rank(), size());
+    self().on_messages(call_info<T>(Collective::send, count(data), 0),
+                       [&](MessageChannel& channel) { send_bytes(channel, data.data(), data.size_bytes(), dest); });
+  }
+
+  template <Element T>
+  void recv(std::span<T> data, int source) const {
+    require_peer("recv", source, rank(), size());
+    CallInfo call = call_info<T>(Collective::recv, count(data), count(data));
+    call.root = source;
+    self().on_messages(
+        call, [&](MessageChannel& channel) { receive_bytes(channel, data.data(), data.size_bytes(), source); });
+  }
+
+  /// Returns when all ranks have called it.
+  void barrier() const {
+    CallInfo call;
+    call.collective = Collective::barrier;
+    self().on_messages(call, [](MessageChannel& channel) { barrier_messages(channel); });
+  }
+
+ private:
+  const Self& self() const { return static_cast<const Self&>(*this); }
+  int rank() const { return self().rank(); }
+  int size() const { return self().size(); }
+
+  template <class T>
+  static std::int64_t count(std::span<T> s) {
+    return static_cast<std::int64_t>(s.size());
+  }
+  template <class T>
+  static const std::byte* bytes(std::span<const T> s) {
+    return reinterpret_cast<const std::byte*>(s.data());
+  }
+  template <class T>
+  static std::byte* bytes(std::span<T> s) {
+    return reinterpret_cast<std::byte*>(s.data());
+  }
+  template <class T>
+  static const ReduceKernels& kernels() {
+    return reduce_kernels<typename Reduced<T>::type>;
+  }
+  void require(bool fits, const char* function, const char* what, std::int64_t has, std::int64_t needs) const {
+    if (!fits) [[unlikely]]
+      fail_size(function, what, has, needs, size());
+  }
+  template <class T>
+  static void require_reducible(const char* function, ReduceOp op) {
+    if (!reducible<T>(op)) [[unlikely]]
+      fail_unordered(function, op);
+  }
+  template <class T>
+  static CallInfo call_info(Collective collective, std::int64_t elements, std::int64_t received) {
+    CallInfo call;
+    call.collective = collective;
+    call.dtype = dtype_of<T>;
+    call.shape = Extents(Shape<1>{elements});
+    call.bytes = received * static_cast<std::int64_t>(sizeof(T));
+    return call;
+  }
+
+  template <class T>
+  void gather(const CallInfo& call, std::span<const T> in, std::span<T> out, const BlockOffsets& at) const {
+    self().on_messages(call, [&](MessageChannel& channel) { all_gather_bytes(channel, bytes(in), bytes(out), at); });
+  }
+  template <class T>
+  void reduce_part(CallInfo call, std::span<const T> in, std::span<T> out, const BlockOffsets& at, ReduceOp op) const {
+    require_reducible<T>("reduce_scatter", op);
+    call.op = op;
+    self().on_messages(call, [&](MessageChannel& channel) {
+      reduce_scatter_bytes(channel, kernels<T>(), bytes(in), bytes(out), at, op);
+    });
+  }
+  template <class T>
+  void scatter_part(CallInfo call, std::span<const T> in, std::span<T> out, const BlockOffsets& at, int root) const {
+    call.root = root;
+    self().on_messages(call, [&](MessageChannel& channel) { scatter_bytes(channel, bytes(in), bytes(out), at, root); });
+  }
+};
+
+}  // namespace shardwise::detail
