@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <shardwise/backends/process/host_setup.hpp>
@@ -17,21 +18,21 @@ namespace test {
 
 using namespace std::chrono_literals;
 
-// The shape of the library's store, in memory that the forked ranks share.
-class ForkedStore {
+// A store in memory that the forked ranks share.
+class ForkedStore : public shardwise::detail::KeyValueStore {
  public:
-  void set(const std::string& key, const std::string& value) {
+  void set(std::string_view key, std::string value) override {
     const int i = table_->used.fetch_add(1);
-    std::strcpy(table_->key[i], key.c_str());
+    std::strcpy(table_->key[i], std::string(key).c_str());
     std::strcpy(table_->value[i], value.c_str());
     table_->ready[i].store(true);
   }
-  std::string get(const std::string& key, std::chrono::milliseconds deadline) {
+  std::string get(std::string_view key, std::chrono::milliseconds deadline) override {
     const auto end = std::chrono::steady_clock::now() + deadline;
     for (;;) {
       for (int i = 0; i < 100; ++i)
         if (table_->ready[i].load() && key == table_->key[i]) return table_->value[i];
-      if (std::chrono::steady_clock::now() > end) throw shardwise::TimeoutError("no " + key);
+      if (std::chrono::steady_clock::now() > end) throw shardwise::TimeoutError("no " + std::string(key));
       std::this_thread::sleep_for(200us);
     }
   }

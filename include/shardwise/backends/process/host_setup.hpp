@@ -18,6 +18,7 @@
 
 #include <shardwise/backends/process/arena.hpp>
 #include <shardwise/backends/process/descriptor.hpp>
+#include <shardwise/backends/process/key_value_store.hpp>
 #include <shardwise/backends/process/local_socket.hpp>
 #include <shardwise/backends/process/segment.hpp>
 #include <shardwise/backends/process/shared_host.hpp>
@@ -370,13 +371,12 @@ class HostMeeting {
 };
 
 // The ranks of one host, by ascending world rank; `self` is this one's place among them. They find the first of them
-// through `store` (set and get, as KeyValueStore), under `key`, which is theirs alone.
+// through `store`, under `key`, which is theirs alone.
 // Gives: the same on all of them; nothing, and in `obstacle` why, where one of them cannot share its memory.
 // Throws: TimeoutError with who did not come, PeerFailedError with who ended meanwhile.
-template <class Store>
-std::shared_ptr<SharedHost> meet_on_host(Store& store, const std::string& key, const std::vector<int>& world_ranks,
-                                         int self, int world_size, std::chrono::milliseconds deadline,
-                                         std::string& obstacle) {
+inline std::shared_ptr<SharedHost> meet_on_host(KeyValueStore& store, const std::string& key,
+                                                const std::vector<int>& world_ranks, int self, int world_size,
+                                                std::chrono::milliseconds deadline, std::string& obstacle) {
   if (world_ranks.size() > static_cast<std::size_t>(most_host_ranks)) {
     obstacle = text(world_ranks.size(), " ranks on one host are more than ", most_host_ranks);
     return nullptr;

@@ -85,7 +85,6 @@ class SharedHost {
     const std::lock_guard lock(mutex_);
     gates_.erase(std::remove_if(gates_.begin(), gates_.end(), [](const auto& g) { return g.expired(); }), gates_.end());
     gates_.push_back(gate);
-    if (header().failure.any()) gate->poison();
   }
 
   bool failed() const { return header().failure.any(); }
