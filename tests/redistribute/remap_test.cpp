@@ -5,6 +5,11 @@
 #include <shardwise/ops/reduction.hpp>
 #include <shardwise/testing/doctest.hpp>
 
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+#include <utility>
+
 #include "redistribute/oracle.hpp"
 #include "redistribute/two_meshes.hpp"
 #include "redistribute/values.hpp"
@@ -209,4 +214,99 @@ SHARDWISE_TEST_RANKS("redistribute_into on another mesh settles a pending sum, a
   redistribute_into(x, eight);
   for (std::int64_t i = 0; i < eight.size(); ++i)
     CHECK(eight.data()[i] == static_cast<float>(eight.local_offset()[0] + i + 1));
+}
+
+namespace {
+
+// What this rank has of an inner product of a value and its gradient: what ranks hold alike counts on the first.
+double inner(const Plan& plan, int rank, std::uint32_t pending, const std::vector<double>& x, const double* g) {
+  if (plan.find(rank) < 0) return 0;
+  const Index me = plan.coordinate(plan.find(rank));
+  for (std::size_t a = 0; a < me.size(); ++a)
+    if (plan.placements[a].is_replicate() && (pending >> a & 1u) == 0 && me[a] != 0) return 0;
+  double sum = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) sum += x[i] * g[i];
+  return sum;
+}
+
+// <move(x), g> and <x, backward(g)> of this rank.
+template <class A, class B>
+std::pair<double, double> products(const ThreadCommunicator& world, const A& a, const B& b, const Plan& from,
+                                   const Plan& to, const Index& global, std::uint32_t pending) {
+  const int me = world.rank();
+  const auto values = [&](const Plan& plan, std::int64_t salt) {
+    if (plan.find(me) < 0) return std::vector<double>();
+    return source(Case{plan.shape, global, plan.placements, plan.placements, salt}, plan.coordinate(plan.find(me)));
+  };
+  const std::vector<double> x = values(from, 3);
+  const std::vector<double> y = expected_on(me, from, to, global, 3).values;
+  Plan gradient = to;
+  for (std::size_t axis = 0; axis < to.shape.size(); ++axis)
+    if ((pending >> axis & 1u) != 0) gradient.placements[axis] = detail::partial_value();
+  const std::vector<double> g = values(gradient, 8);
+  detail::OtherMeshNode<A, B> node(a, list_of<A::ndim>(from.placements), b, list_of<B::ndim>(to.placements),
+                                   extents_of(global));
+  const auto slot = detail::make_slot(DType::float64, static_cast<std::int64_t>(x.size()), false, 0);
+  node.inputs.push_back(slot);
+  detail::GradSlot arrived;
+  arrived.dtype = DType::float64;
+  arrived.count = static_cast<std::int64_t>(g.size());
+  arrived.pending = pending;
+  arrived.grad = detail::Buffer::view(const_cast<double*>(g.data()));
+  node.backward(arrived);
+  return {inner(to, me, pending, y, g.data()), inner(from, me, 0, x, slot->grad.as<double>())};
+}
+
+}  // namespace
+
+TEST_CASE("the backward of a move between random meshes is its adjoint, pending gradients too") {
+  constexpr int ranks = 6;
+  std::vector<double> forward, backward;
+  std::vector<std::string> what;
+  std::mutex mutex;
+  run_ranks(ranks, [&](ThreadCommunicator world) {
+    Random random{4242};
+    std::vector<std::pair<double, double>> mine;
+    const auto check = [&](const auto& a, const auto& b, const Plan& from, const Plan& to, const Index& global) {
+      for (std::uint32_t pending = 0; pending < 1u << to.shape.size(); ++pending) {
+        bool possible = true;  // only a replicated value has pending gradients
+        for (std::size_t axis = 0; axis < to.shape.size(); ++axis)
+          possible = possible && ((pending >> axis & 1u) == 0 || to.placements[axis].is_replicate());
+        if (!possible) continue;
+        mine.push_back(products(world, a, b, from, to, global, pending));
+        if (world.rank() == 0)
+          what.push_back(text(global) + " " + text(from) + " -> " + text(to) + " pending " + std::to_string(pending));
+      }
+    };
+    for (int i = 0; i < 200; ++i) {
+      const std::int64_t rank = random.below(12) == 0 ? 0 : 1 + random.below(2);
+      Index global;
+      for (std::int64_t d = 0; d < rank; ++d) global.push_back(random.below(8));
+      const Plan a = random_plan(random, ranks, 1, rank, true), b = random_plan(random, ranks, 1, rank, false);
+      const Plan c = random_plan(random, ranks, 2, rank, true), d = random_plan(random, ranks, 2, rank, false);
+      const auto ma = make<"x">(world, a);
+      const auto mb = make<"x">(world, b);
+      const auto mc = make<"x", "y">(world, c);
+      const auto md = make<"x", "y">(world, d);
+      check(ma, mb, a, b, global);
+      check(ma, md, a, d, global);
+      check(mc, mb, c, b, global);
+      check(mc, md, c, d, global);
+    }
+    const std::lock_guard lock(mutex);
+    forward.resize(mine.size());
+    backward.resize(mine.size());
+    for (std::size_t i = 0; i < mine.size(); ++i) {
+      forward[i] += mine[i].first;
+      backward[i] += mine[i].second;
+    }
+  });
+  CHECK(forward.size() > 800);
+  double largest = 0;
+  for (std::size_t i = 0; i < forward.size(); ++i) {
+    INFO(what[i]);
+    CHECK(forward[i] == doctest::Approx(backward[i]).epsilon(1e-12));
+    largest = std::max(largest, std::abs(forward[i]));
+  }
+  CHECK(largest > 100);
 }
