@@ -2,7 +2,7 @@
 # matrix products, for the summary).
 
 shardwise_sort_headers("${PROJECT_SOURCE_DIR}/include" SHARDWISE_CORE_HEADERS SHARDWISE_EIGEN_HEADERS
-                       SHARDWISE_DOCTEST_HEADERS)
+                       SHARDWISE_DOCTEST_HEADERS SHARDWISE_GLOO_HEADERS)
 set(SHARDWISE_COMPONENTS core)
 
 # ---- core: placements, meshes, tensors, redistribution, threads ------------------------------------------------
@@ -99,5 +99,28 @@ if(SHARDWISE_DOCTEST)
       message(FATAL_ERROR "shardwise: SHARDWISE_DOCTEST=${SHARDWISE_DOCTEST} asks for shardwise::doctest, but ${missing}")
     endif()
     message(STATUS "shardwise: no shardwise::doctest: ${missing}")
+  endif()
+endif()
+
+# ---- gloo: ranks as processes on several hosts -----------------------------------------------------------------
+if(SHARDWISE_GLOO)
+  if(NOT TARGET gloo)
+    find_package(Gloo CONFIG QUIET)
+  endif()
+  if(TARGET gloo)
+    list(APPEND SHARDWISE_COMPONENTS gloo)
+    add_library(shardwise_gloo INTERFACE)
+    add_library(shardwise::gloo ALIAS shardwise_gloo)
+    set_target_properties(shardwise_gloo PROPERTIES EXPORT_NAME gloo)
+    target_sources(shardwise_gloo INTERFACE FILE_SET HEADERS BASE_DIRS "${PROJECT_SOURCE_DIR}/include"
+                                            FILES ${SHARDWISE_GLOO_HEADERS})
+    target_compile_definitions(shardwise_gloo INTERFACE SHARDWISE_HAS_GLOO=1)
+    target_link_libraries(shardwise_gloo INTERFACE shardwise gloo)
+  else()
+    set(missing "Gloo was not found (Debian: libgloo-dev; or name its folder in Gloo_DIR)")
+    if(NOT SHARDWISE_GLOO STREQUAL "AUTO")
+      message(FATAL_ERROR "shardwise: SHARDWISE_GLOO=${SHARDWISE_GLOO} asks for shardwise::gloo, but ${missing}")
+    endif()
+    message(STATUS "shardwise: no shardwise::gloo: ${missing}")
   endif()
 endif()

@@ -1,17 +1,22 @@
 # Sorts headers by the component that they need, so that `shardwise::shardwise` never lists one that does not
 # compile with a compiler alone. Nothing is declared by hand: what a header reaches through its includes decides.
 
-# shardwise_sort_headers(<include dir> <core out> <eigen out> <doctest out>): absolute paths.
-# testing/ belongs to doctest; whatever reaches <Eigen/...> to eigen; the rest is the core.
-function(shardwise_sort_headers root core_out eigen_out doctest_out)
+# shardwise_sort_headers(<include dir> <core out> <eigen out> <doctest out> <gloo out>): absolute paths.
+# testing/ belongs to doctest, backends/gloo/ to gloo; whatever reaches <Eigen/...> to eigen; the rest is the core.
+function(shardwise_sort_headers root core_out eigen_out doctest_out gloo_out)
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS "${root}/shardwise/*.hpp")
   list(SORT headers)
   set(core "")
   set(eigen "")
   set(doctest "")
+  set(gloo "")
   foreach(header IN LISTS headers)
     if(header MATCHES "/shardwise/testing/")
       list(APPEND doctest "${header}")
+      continue()
+    endif()
+    if(header MATCHES "/shardwise/backends/gloo[/.]")
+      list(APPEND gloo "${header}")
       continue()
     endif()
     shardwise_reaches_eigen("${header}" "${root}" reaches)
@@ -24,6 +29,7 @@ function(shardwise_sort_headers root core_out eigen_out doctest_out)
   set(${core_out} "${core}" PARENT_SCOPE)
   set(${eigen_out} "${eigen}" PARENT_SCOPE)
   set(${doctest_out} "${doctest}" PARENT_SCOPE)
+  set(${gloo_out} "${gloo}" PARENT_SCOPE)
 endfunction()
 
 # shardwise_reaches_eigen(<file> <include dir> <out>): does the file include <Eigen/...>, itself or through

@@ -67,3 +67,7 @@ if(TARGET shardwise_doctest)
   shardwise_pkgconfig(shardwise-doctest doctest "doctest over ranks, with main" "shardwise = ${PROJECT_VERSION}" ""
                       "-L\${libdir} -lshardwise_doctest")
 endif()
+if(TARGET shardwise_gloo)
+  shardwise_pkgconfig(shardwise-gloo gloo "shardwise with Gloo" "shardwise = ${PROJECT_VERSION}" "-DSHARDWISE_HAS_GLOO=1"
+                      "-lgloo")
+endif()

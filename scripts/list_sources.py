@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Lists headers and tests for Meson, which does not glob: one line each, `kind component path`.
 
-list_sources.py headers    header core|eigen|doctest <path below include/>
-list_sources.py tests      static|<layer> core|eigen <path below tests/>
+list_sources.py headers    header core|eigen|doctest|gloo <path below include/>
+list_sources.py tests      static|<layer> core|eigen|gloo <path below tests/>
 The sorting is that of cmake/ShardwiseHeaders.cmake and tests/CMakeLists.txt; a test compares the outcome.
 """
 import functools
@@ -43,6 +43,8 @@ def headers():
         path = file.relative_to(ROOT / "include").as_posix()
         if path.startswith("shardwise/testing/"):
             yield "header", "doctest", path
+        elif re.match(r"shardwise/backends/gloo[/.]", path):
+            yield "header", "gloo", path
         else:
             yield "header", "eigen" if reaches_eigen(file) else "core", path
 
@@ -53,7 +55,7 @@ def tests():
         layer = path.split("/")[0]
         if layer not in NO_LAYER:
             kind = "static" if path.endswith("_static_test.cpp") else layer
-            yield kind, "eigen" if reaches_eigen(file) else "core", path
+            yield kind, "gloo" if layer == "gloo" else "eigen" if reaches_eigen(file) else "core", path
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ for task in "${@:-build}"; do
       need doctest-dev "the tests" have_header doctest/doctest.h
       need pkg-config "the test of the pkg-config files" command -v pkg-config
       need meson "the test of the Meson build" command -v meson
+      need libgloo-dev "ranks as processes over Gloo" any_file /usr/share/cmake/Gloo/GlooConfig.cmake /usr/lib*/cmake/Gloo/GlooConfig.cmake
       ;;
     demo)
       need wamerican "the word list that the demo trains on" any_file /usr/share/dict/american-english /usr/share/dict/words

@@ -107,7 +107,8 @@ class MessageGroup {
       case TransportError::closed:
       case TransportError::lost: break;
     }
-    if (board_.await_cause()) detail::throw_failure(board_.failure(), operation);
+    if (board_.await_cause(error.peers.empty() ? -1 : error.peers[0]))
+      detail::throw_failure(board_.failure(), operation);
     if (error.peers.empty()) report({FailureKind::peer, error.what(), self}, operation);
     report({FailureKind::peer, text("the connection to rank ", error.peers[0], " was lost: ", error.what()), self},
            operation);

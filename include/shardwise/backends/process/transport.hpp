@@ -62,8 +62,9 @@ class FailureBoard {
   virtual void fail(const Failure& failure) = 0;
   // The first.
   virtual Failure failure() = 0;
-  // A connection closed: waits shortly for the failure, found elsewhere, that this is a consequence of. True if there is one.
-  virtual bool await_cause() = 0;
+  // The connection to `peer` (of the world; -1: this rank's own are closed) ended: waits shortly for the failure, found elsewhere,
+  // that this is a consequence of, or for the word that the peer has left in peace, which then is the failure. True if there is one.
+  virtual bool await_cause(int peer) = 0;
 };
 
 }  // namespace shardwise::detail
