@@ -1,7 +1,6 @@
 // Rendezvous: how the processes of one run find each other, and the store that they then share. Layer: backends/process.
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -37,7 +36,7 @@ class Rendezvous final : public KeyValueStore {
       if (!at.listen.empty()) at.host = at.listen;  // the others' name for it may mean nothing here
     }
     client_ = std::make_unique<StoreClient>(at, rank_, options, std::move(on_notice), deadline);
-    join(std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()));
+    join(end);
   }
   // Without close() this rank has died in the eyes of the others.
   ~Rendezvous() override = default;
@@ -61,9 +60,9 @@ class Rendezvous final : public KeyValueStore {
   void close() noexcept { close(deadline_); }
 
  private:
-  void join(std::chrono::milliseconds left) {
+  void join(TimePoint end) {
     try {
-      client_->wait_for_all(std::max(left, std::chrono::milliseconds(1)));
+      client_->wait_for_all(end, deadline_);
     } catch (const TimeoutError& e) {
       client_->announce({FailureKind::timeout, e.what(), rank_});
       close(std::chrono::seconds(1));

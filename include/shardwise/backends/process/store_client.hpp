@@ -44,10 +44,12 @@ class StoreClient final : public KeyValueStore {
   const Endpoint& endpoint() const { return endpoint_; }
 
   // Returns once all ranks have joined. Throws: TimeoutError that names those who have not.
-  void wait_for_all(std::chrono::milliseconds deadline) {
+  void wait_for_all(std::chrono::milliseconds deadline) { wait_for_all(Clock::now() + deadline, deadline); }
+  // `deadline` is what the message calls it: joining took some of it already.
+  void wait_for_all(TimePoint end, std::chrono::milliseconds deadline) {
     {
       std::unique_lock lock(mutex_);
-      changed_.wait_until(lock, Clock::now() + deadline, [&] { return complete_ || failed(); });
+      changed_.wait_until(lock, end, [&] { return complete_ || failed(); });
       throw_if_failed();
       if (complete_) return;
     }
