@@ -254,6 +254,19 @@ TEST_CASE("splits, again and again, in other orders, with groups that work at on
         }) == "");
 }
 
+TEST_CASE("the group of all ranks may be asked for, dropped, and asked for again") {
+  CHECK(run_on_host(3, [](const HostRank& mine) {
+          for (int turn = 0; turn < 5; ++turn) {
+            const HostRank again{mine.rank, mine.size, mine.host, SharedGroup::of_host(mine.host)};
+            staged_all(again, 10, 2);
+            // As many ranks, so that its part would be the one that was dropped, were it free.
+            const auto other = again.group->make_split(mine.me(), {2, 1, 0});
+            staged_all(again, 10, 2);
+            expect(other->id() != again.group->id(), "two groups");
+          }
+        }) == "");
+}
+
 TEST_CASE("an arena that grows behind its readers' back is read where it grew") {
   CHECK(run_on_host(2, [](const HostRank& mine) {
           std::vector<Buffer> kept;

@@ -33,10 +33,11 @@ class SharedGroup : public SharedGate {
   // So much fits there: for inputs that are private to a process, piece by piece.
   static constexpr std::size_t piece_limit = SharedPart::copy_bytes;
 
-  // The group of all ranks of the host.
+  // The group of all ranks of the host. One at a time is used of those that this gives.
   static std::shared_ptr<SharedGroup> of_host(const std::shared_ptr<SharedHost>& host) {
     std::vector<int> all;
     for (int r = 0; r < host->size(); ++r) all.push_back(r);
+    host->header().part(SegmentHeader::first_part()).users.fetch_add(1);  // may be asked for again: its part stays
     return join(host, SegmentHeader::first_part(), std::move(all));
   }
 

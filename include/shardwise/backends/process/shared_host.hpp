@@ -79,7 +79,7 @@ class SharedHost {
   // ---- failures ---------------------------------------------------------------------------------------------------
 
   // Called with what this process finds wrong. Set before anything communicates.
-  void set_listener(FailureListener* listener) { listener_ = listener; }
+  void set_listener(FailureListener* listener) { listener_.store(listener); }
 
   void add(const std::shared_ptr<SharedGate>& gate) {
     const std::lock_guard lock(mutex_);
@@ -98,7 +98,7 @@ class SharedHost {
       first = header().failure.set(failure);
       spread();
     }
-    if (first && listener_ != nullptr) listener_->found(failure);
+    if (FailureListener* const listener = listener_.load(); first && listener != nullptr) listener->found(failure);
   }
 
   // Fails unless `gate` has completed generation `generation` or failed meanwhile: in either case its word says so.
@@ -155,7 +155,7 @@ class SharedHost {
   const int self_;
   const int world_size_;
   const Patience patience_;
-  FailureListener* listener_ = nullptr;
+  std::atomic<FailureListener*> listener_{nullptr};
   std::mutex mutex_;
   std::vector<std::weak_ptr<SharedGate>> gates_;
   bool spread_ = false;
