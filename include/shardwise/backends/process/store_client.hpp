@@ -50,8 +50,8 @@ class StoreClient final : public KeyValueStore {
     {
       std::unique_lock lock(mutex_);
       changed_.wait_until(lock, end, [&] { return complete_ || failed(); });
+      if (complete_) return;  // what failed after that is for the calls that follow
       throw_if_failed();
-      if (complete_) return;
     }
     const std::string missing = ask(Frame::missing, "", std::chrono::seconds(1)).value_or("unknown");
     if (missing.empty()) return;  // the last has just come
