@@ -7,6 +7,7 @@
 #include <shardwise/redistribute/redistribute.hpp>
 
 #include "redistribute/oracle.hpp"
+#include "support/limited_threads.hpp"
 #include "support/random.hpp"
 
 using namespace shardwise;
@@ -118,6 +119,22 @@ Case random_case(Random& random, const Index& mesh) {
   return c;
 }
 
+// Where ranks see nothing of each other but messages.
+template <class Mesh>
+void check_in_messages(const Mesh& mesh, const Case& c, Failures& failures) {
+  const Index me = coordinate_of(mesh);
+  const auto from = list_of<Mesh::ndim>(c.from), to = list_of<Mesh::ndim>(c.to);
+  const detail::Remap move(detail::grid_view(mesh, from), detail::grid_view(mesh, to), extents_of(c.global),
+                           DType::float64);
+  if (!move.communicates()) return;
+  const auto in = source(c, me);
+  const auto right = expected(c, me);
+  std::vector<double> out(right.size(), 99);
+  detail::exchange(MessagingThreads(mesh.group(move.axes())), move, DType::float64, in.data(), out.data());
+  detail::divide(DType::float64, out.data(), static_cast<std::int64_t>(out.size()), move.divisor());
+  if (out != right) failures.add("in messages: " + text(c) + " at " + text(me));
+}
+
 template <Name... Axes, std::size_t N>
 void random_cases(const std::int64_t (&shape)[N], int count, std::uint64_t seed) {
   Failures failures;
@@ -126,8 +143,11 @@ void random_cases(const std::int64_t (&shape)[N], int count, std::uint64_t seed)
   run_ranks(ranks, [&](ThreadCommunicator world) {
     const auto mesh = init_device_mesh<Axes...>(world, shape);
     Random random{seed * 2654435761u + 88172645463325252u};
-    for (int i = 0; i < count; ++i)
-      check<double, true>(mesh, random_case(random, Index(std::begin(shape), std::end(shape))), failures);
+    for (int i = 0; i < count; ++i) {
+      const Case c = random_case(random, Index(std::begin(shape), std::end(shape)));
+      check<double, true>(mesh, c, failures);
+      if (i % 4 == 0) check_in_messages(mesh, c, failures);
+    }
   });
   INFO("seed ", seed, ": ", failures.count(), " failures, the first: ", failures.first());
   CHECK(failures.count() == 0);

@@ -13,6 +13,7 @@
 #include "redistribute/oracle.hpp"
 #include "redistribute/two_meshes.hpp"
 #include "redistribute/values.hpp"
+#include "support/limited_threads.hpp"
 
 using namespace shardwise;
 using namespace test;
@@ -88,7 +89,7 @@ detail::GridView view_of(const Plan& plan, int rank, Index& coordinate) {
 // Who sends how many elements to a rank in the first step.
 std::map<int, std::int64_t> heard_by(int rank, const Plan& from, const Plan& to, const Index& global, bool shared) {
   Index a, b;
-  const detail::CrossMove move(view_of(from, rank, a), view_of(to, rank, b), detail::MeetingPlace::world, rank,
+  const detail::CrossMove move(view_of(from, rank, a), view_of(to, rank, b), detail::MeetingPlace::world, rank, 1024,
                                extents_of(global), DType::float64, shared);
   std::map<int, std::int64_t> heard;
   if (move.crosses()) move.for_each_message([&](int sender, std::int64_t n) { heard[sender] += n; });
@@ -120,6 +121,30 @@ void check_values(const ThreadCommunicator& world, const A& a, const B& b, const
   // A pending sum apart, what is missing comes once.
   if (terms_of(from) == 1 && counter.bytes != 8 * e.received)
     failures.add("bytes " + std::to_string(counter.bytes) + ": " + where());
+}
+
+// The same where ranks see nothing of each other but messages; `shared`: in two steps.
+template <class B>
+void check_messages(const ThreadCommunicator& world, const B& b, const Plan& from, const Plan& to, const Index& global,
+                    std::int64_t salt, bool shared, Failures& failures) {
+  Index at_a, at_b;
+  const detail::GridView source_view = view_of(from, world.rank(), at_a), target_view = view_of(to, world.rank(), at_b);
+  if (detail::relabelling(source_view, target_view, extents_of(global)) != detail::Relabelling::none) return;
+  std::vector<double> in;
+  if (from.find(world.rank()) >= 0)
+    in = source(Case{from.shape, global, from.placements, from.placements, salt},
+                from.coordinate(from.find(world.rank())));
+  const Expected e = expected_on(world.rank(), from, to, global, salt);
+  std::vector<double> out(e.values.size() + 1, 99);
+  const detail::CrossMove move(source_view, target_view, detail::MeetingPlace::world, world.rank(), world.size(),
+                               extents_of(global), DType::float64, shared);
+  detail::carry_out<true>(
+      MessagingThreads(world), move, [&](std::uint32_t axes) { return MessagingThreads(b.group(axes)); },
+      DType::float64, in.data(), out.data());
+  const bool bounded = out.back() == 99;
+  out.pop_back();
+  if (out != e.values || !bounded)
+    failures.add("in messages: " + words(global, from, to) + " at " + std::to_string(world.rank()));
 }
 
 // Every rank alone, then all of them together.
@@ -208,6 +233,27 @@ TEST_CASE("moves to another mesh in two steps give what the oracle says") {
                      check_values(world, ma, md, a, d, global, i, failures);
                      check_values(world, mc, mb, c, b, global, i, failures);
                      check_values(world, mc, md, c, d, global, i, failures);
+                   });
+    });
+    INFO(failures.count(), " failures, the first: ", failures.first());
+    CHECK(failures.count() == 0);
+  }
+}
+
+TEST_CASE("moves to another mesh give the same in messages") {
+  for (const int n : {2, 3, 6, 8}) {
+    Failures failures;
+    run_ranks(n, [&](ThreadCommunicator world) {
+      random_moves(n, 120, static_cast<std::uint64_t>(n) * 2654435761u + 31,
+                   [&](int i, const Index& global, const Plan& a, const Plan& b, const Plan& c, const Plan& d) {
+                     const auto mb = make<"x">(world, b);
+                     const auto md = make<"x", "y">(world, d);
+                     for (const bool shared : {false, true}) {
+                       check_messages(world, mb, a, b, global, i, shared, failures);
+                       check_messages(world, md, a, d, global, i, shared, failures);
+                       check_messages(world, mb, c, b, global, i, shared, failures);
+                       check_messages(world, md, c, d, global, i, shared, failures);
+                     }
                    });
     });
     INFO(failures.count(), " failures, the first: ", failures.first());

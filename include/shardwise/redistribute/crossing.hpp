@@ -72,9 +72,10 @@ class CrossMove {
   // Between so many pairs of ranks the load of the replicas of a source is followed read by read.
   static constexpr std::int64_t followed = 1 << 14;
 
-  CrossMove(const GridView& from, const GridView& to, MeetingPlace place, int my_rank_there, const Extents& global,
-            DType dtype, bool in_two_steps)
-      : from_(from), to_(to), source_(from_, global), dtype_(dtype), place_(place), mine_(my_rank_there) {
+  CrossMove(const GridView& from, const GridView& to, MeetingPlace place, int my_rank_there, int ranks_there,
+            const Extents& global, DType dtype, bool in_two_steps)
+      : from_(from), to_(to), source_(from_, global), dtype_(dtype), place_(place), mine_(my_rank_there),
+        ranks_there_(ranks_there) {
     for (int a = 0; a < to_.axes; ++a)
       if (to_.placements[a].is_replicate() && to_.shape[a] > 1) replicas_ |= 1u << a;
     if (in_two_steps) shared_ = replicas_;
@@ -92,6 +93,7 @@ class CrossMove {
 
   std::int64_t divisor() const { return divisor_; }
   std::int64_t terms() const { return source_.terms(); }
+  bool is_in_target() const { return group_.has_value(); }
   std::int64_t wanted_elements() const { return group_ ? group_->wanted().size.elements() : 0; }
 
   // Whether any rank gets anything from another one in the first step. The same on all ranks.
@@ -126,23 +128,62 @@ class CrossMove {
   // The first step: fills this rank's share of its output; in[r] is the input of rank r of those that meet.
   template <class In>
   void pull(const In& in, void* out) const {
-    for_each_read([&](const ReplicaGroup::Piece& piece, const ReplicaGroup::Slice& slice, const Source::Place* places) {
+    for_each_read([&](const Read& read) {
       const Holding& wanted = group_->wanted();
-      if (!source_.reduces())
-        return copy_common(piece.held, in[meeting_rank(places[0])], wanted, out, size_of(dtype_), slice.cut);
+      if (!source_.reduces()) return copy_common(read.held, in[read.ranks[0]], wanted, out, size_of(dtype_), read.cut);
       const std::byte* terms[max_ranks_reduced];
       const auto count = static_cast<int>(source_.terms());
-      for (int t = 0; t < count; ++t) terms[t] = in[meeting_rank(places[t])];
-      reduce_common(dtype_, piece.held, terms, count, wanted, static_cast<std::byte*>(out), op_, slice.cut);
+      for (int t = 0; t < count; ++t) terms[t] = in[read.ranks[t]];
+      reduce_common(dtype_, read.held, terms, count, wanted, static_cast<std::byte*>(out), op_, read.cut);
     });
   }
 
   // Calls f(rank of those that meet, elements) for each message of the first step that this rank receives.
   template <class F>
   void for_each_message(F&& f) const {
-    for_each_read([&](const ReplicaGroup::Piece&, const ReplicaGroup::Slice& slice, const Source::Place* places) {
+    for_each_read([&](const Read& read) {
       for (std::int64_t t = 0; t < source_.terms(); ++t)
-        if (const int r = meeting_rank(places[t]); r != mine_) f(r, slice.elements);
+        if (read.ranks[t] != mine_) f(read.ranks[t], read.elements);
+    });
+  }
+
+  // For messages: what any rank of those that meet does, and what this one does in the first step, of itself too.
+  ReduceOp op() const { return op_; }
+  const Holding& wanted() const { return group_->wanted(); }
+  int group_rank() const { return mine_; }
+  int group_size() const { return ranks_there_; }
+  void prepare(void*) const {}
+  template <class F>
+  void seen_by(int rank, F&& f) const {
+    const int world_rank = place_ == MeetingPlace::from ? from_.world_rank(rank)
+                           : place_ == MeetingPlace::to ? to_.world_rank(rank)
+                                                        : rank;
+    seen_by_world_rank(world_rank, rank, f);
+  }
+  template <class F>
+  void for_each_read(F&& f) const {
+    if (!group_) return;
+    int some[64];
+    std::optional<Buffer> memory;
+    if (terms() > 64) memory.emplace(static_cast<std::size_t>(terms()) * sizeof(int));
+    int* const ranks = memory ? memory->as<int>() : some;
+    group_->for_each_piece([&](const ReplicaGroup::Piece& piece) {
+      if (!source_.reduces() && piece.is_held()) {
+        if (!own_ || own_->part != piece.part) return;
+        ranks[0] = meeting_rank(*own_);
+        return f(Read{piece.held, {}, piece.elements, ranks});
+      }
+      group_->for_each_share(piece, [&](std::int64_t member, Range share) {
+        if (member != me_) return;
+        const ReplicaGroup::Slice slice = group_->slice(piece, share);
+        if (slice.elements == 0) return;
+        for (std::int64_t t = 0; t < terms(); ++t) ranks[t] = meeting_rank({piece.part, t, row_of(piece.part)});
+        // A term of the group's own, this rank's before others'.
+        for (const ReplicaGroup::Holder* h = piece.first; h != piece.last; ++h)
+          if (h == piece.first || h->place.term != h[-1].place.term || h->member == me_)
+            ranks[h->place.term] = meeting_rank(h->place);
+        f(Read{piece.held, slice.cut, slice.elements, ranks});
+      });
     });
   }
 
@@ -182,6 +223,35 @@ class CrossMove {
     });
   }
 
+  // The same in messages: each packs for another one what that one gets of it.
+  void unpack_gathered(const std::byte* const* in, void* out) const {
+    const Buffer memory(static_cast<std::size_t>(group_->size()) * sizeof(const std::byte*));
+    const std::byte** const from = memory.as<const std::byte*>();
+    std::copy(in, in + group_->size(), from);
+    for_each_gathered([&](const ReplicaGroup::Piece& piece, std::int64_t member, const ReplicaGroup::Slice& slice) {
+      unpack_common(piece.held, from[member], group_->wanted(), slice.cut, size_of(dtype_), out);
+      from[member] += slice.elements * static_cast<std::int64_t>(size_of(dtype_));
+    });
+  }
+  PackedSizes gather_sizes() const {
+    PackedSizes sizes(static_cast<std::size_t>(group_->size()));
+    const auto size = static_cast<std::int64_t>(size_of(dtype_));
+    for_each_gathered([&](const ReplicaGroup::Piece&, std::int64_t member, const ReplicaGroup::Slice& slice) {
+      sizes.from(static_cast<int>(member)) += slice.elements * size;
+    });
+    for (int m = 0; m < group_->size(); ++m)
+      for_each_given(m, [&](const ReplicaGroup::Piece&, const ReplicaGroup::Slice& slice) {
+        sizes.to(m) += slice.elements * size;
+      });
+    return sizes;
+  }
+  void pack_gathered(int member, const void* out, std::byte* to) const {
+    for_each_given(member, [&](const ReplicaGroup::Piece& piece, const ReplicaGroup::Slice& slice) {
+      pack_common(piece.held, out, group_->wanted(), slice.cut, size_of(dtype_), to, true);
+      to += slice.elements * static_cast<std::int64_t>(size_of(dtype_));
+    });
+  }
+
  private:
   void name_reduction() {
     for (int a = 0; a < from_.axes; ++a) {
@@ -205,34 +275,29 @@ class CrossMove {
     return place_ == MeetingPlace::world ? world_rank : static_cast<int>(to_.find(world_rank));
   }
 
-  // Calls f(piece, slice, place of each term) for what this rank reads in the first step, of itself too.
+  // Calls f(the move as another rank sees it).
   template <class F>
-  void for_each_read(F&& f) const {
-    if (!group_) return;
-    std::optional<Buffer> memory;
-    Source::Place some[64];
-    Source::Place* places = some;
-    if (terms() > 64) {
-      memory.emplace(static_cast<std::size_t>(terms()) * sizeof(Source::Place));
-      places = memory->as<Source::Place>();
+  void seen_by_world_rank(int world_rank, int rank_there, F&& f) const {
+    std::int64_t at[2][max_grid_axes];
+    GridView views[2] = {from_, to_};
+    for (int i = 0; i < 2; ++i) {
+      const std::int64_t position = views[i].find(world_rank);
+      if (position >= 0) views[i].coordinate_at(position, at[i]);
+      views[i].coordinate = position >= 0 ? at[i] : nullptr;
     }
-    group_->for_each_piece([&](const ReplicaGroup::Piece& piece) {
-      if (!source_.reduces() && piece.is_held()) {
-        if (!own_ || own_->part != piece.part) return;
-        places[0] = *own_;
-        return f(piece, ReplicaGroup::Slice{{}, piece.elements}, static_cast<const Source::Place*>(places));
-      }
-      group_->for_each_share(piece, [&](std::int64_t member, Range share) {
-        if (member != me_) return;
-        const ReplicaGroup::Slice slice = group_->slice(piece, share);
-        if (slice.elements == 0) return;
-        for (std::int64_t t = 0; t < terms(); ++t) places[t] = {piece.part, t, row_of(piece.part)};
-        // A term of the group's own, this rank's before others'.
-        for (const ReplicaGroup::Holder* h = piece.first; h != piece.last; ++h)
-          if (h == piece.first || h->place.term != h[-1].place.term || h->member == me_)
-            places[h->place.term] = h->place;
-        f(piece, slice, static_cast<const Source::Place*>(places));
-      });
+    f(static_cast<const CrossMove&>(
+        CrossMove(views[0], views[1], place_, rank_there, ranks_there_, source_.global(), dtype_, shared_ != 0)));
+  }
+
+  // Calls f(piece, slice) for what a member of the group gets of this rank in the second step.
+  template <class F>
+  void for_each_given(int member, F&& f) const {
+    if (member == me_) return;
+    seen_by_world_rank(group_->world_rank(member), -1, [&](const CrossMove& theirs) {
+      theirs.for_each_gathered(
+          [&](const ReplicaGroup::Piece& piece, std::int64_t giver, const ReplicaGroup::Slice& slice) {
+            if (giver == me_) f(piece, slice);
+          });
     });
   }
 
@@ -348,6 +413,7 @@ class CrossMove {
   DType dtype_;
   MeetingPlace place_;
   int mine_;  // this rank, where it meets the others
+  int ranks_there_;
   std::uint32_t replicas_ = 0;  // axes of the target along which ranks want the same
   std::uint32_t shared_ = 0;  // of which these share the reading
   Collective collective_ = Collective::none;
@@ -365,6 +431,13 @@ template <class Comm>
 void gather_replicas(const Comm& group, const CrossMove& move, DType dtype, void* out) {
   const CallInfo call = move.gather_call();
   if constexpr (PeerlessCommunicator<Comm>) return group.count(call);
+  if constexpr (ExchangesPacked<Comm>)
+    if (!group.direct()) {
+      const PackedSizes sizes = move.gather_sizes();
+      return group.exchange_packed(
+          call, sizes.sends(), sizes.receives(), [&](int rank, std::byte* to) { move.pack_gathered(rank, out, to); },
+          [&](const Peers& peers) { move.unpack_gathered(peers.in, out); });
+    }
   const std::size_t bytes = static_cast<std::size_t>(move.wanted_elements()) * size_of(dtype);
   // Peers read of an output what its own rank does not write any more.
   const auto body = [&](const auto& peers) { move.gather(peers.in, out); };
@@ -372,6 +445,24 @@ void gather_replicas(const Comm& group, const CrossMove& move, DType dtype, void
     group.exchange_staged(call, out, bytes, body);
   else
     group.exchange(call, out, bytes, out, body);
+}
+
+// `line(axes)`: the group of this rank along axes of the target. One that is not asked for a second step compiles none.
+template <bool may_gather, class Comm, class Line>
+void carry_out(const Comm& group, const CrossMove& move, const Line& line, DType dtype, const void* in, void* out) {
+  if (move.crosses())
+    exchange(group, move, dtype, in, out);
+  else if constexpr (PeerlessCommunicator<Comm>)
+    move.pull_own(in, out);
+  else
+    move.pull(OneInput{static_cast<const std::byte*>(in)}, out);
+  if (!move.is_in_target()) return;
+  if constexpr (may_gather)
+    if (const std::uint32_t axes = move.gathered_axes(); axes != 0) {
+      const auto& along = line(axes);  // made by all, whoever gathers
+      if (move.gathers()) gather_replicas(along, move, dtype, out);
+    }
+  divide(dtype, out, move.wanted_elements(), move.divisor());
 }
 
 // Whether the replicas of a target read shares: as the prices have it, or, to be tested anywhere, always.
@@ -398,20 +489,11 @@ void execute_across(const From& from_mesh, const PlacementList<From::ndim>& from
                                                   : *to_mesh.grid().world;
   bool in_two_steps = replicas == Replicas::always_share;
   if constexpr (PricedCommunicator<Comm>) in_two_steps = in_two_steps || group.cost_model().seconds_per_message > 0;
-  const CrossMove move(source, target, place, group.rank(), global, dtype, in_two_steps);
-  if (move.crosses())
-    exchange(group, move, dtype, in, out);
-  else if constexpr (PeerlessCommunicator<Comm>)
-    move.pull_own(in, out);
-  else
-    move.pull(OneInput{static_cast<const std::byte*>(in)}, out);
-  if (target.coordinate == nullptr) return;
-  if constexpr (PricedCommunicator<Comm> || replicas == Replicas::always_share)
-    if (const std::uint32_t axes = move.gathered_axes(); axes != 0) {
-      const Comm& line = to_mesh.group(axes);  // made by all, whoever gathers
-      if (move.gathers()) gather_replicas(line, move, dtype, out);
-    }
-  divide(dtype, out, move.wanted_elements(), move.divisor());
+  if constexpr (ExchangesPacked<Comm>) in_two_steps = in_two_steps || !group.direct();
+  const CrossMove move(source, target, place, group.rank(), group.size(), global, dtype, in_two_steps);
+  constexpr bool may_gather = PricedCommunicator<Comm> || ExchangesPacked<Comm> || replicas == Replicas::always_share;
+  carry_out<may_gather>(
+      group, move, [&](std::uint32_t axes) -> const Comm& { return to_mesh.group(axes); }, dtype, in, out);
 }
 
 }  // namespace shardwise::detail

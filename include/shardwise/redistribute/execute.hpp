@@ -128,7 +128,7 @@ void move_over(const Comm& group, const MovePlan& plan, const std::int64_t* me, 
     pull_own(plan, me, global, dtype, in, out);
     return divide(dtype, out, plan.wanted().size.elements(), averaged_over(view));
   }
-  SHARDWISE_REQUIRE(PricedCommunicator<Comm> || plan.terms() <= max_ranks_reduced,
+  SHARDWISE_REQUIRE(plan.terms() <= max_ranks_reduced,
                     "shardwise::redistribute: more than 1024 ranks meet in one reduction; reduce axis by axis");
   // Ranks meet over an empty tensor too: one that took its part for empty, while others did not, is found out here.
   const CallInfo call = call_of(plan, global, dtype);

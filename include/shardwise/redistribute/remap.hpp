@@ -11,6 +11,7 @@
 #include <shardwise/placement/transition.hpp>
 #include <shardwise/redistribute/execute.hpp>
 #include <shardwise/redistribute/grid_view.hpp>
+#include <shardwise/redistribute/packed_reads.hpp>
 #include <shardwise/redistribute/run_copy.hpp>
 
 namespace shardwise::detail {
@@ -75,7 +76,7 @@ class Remap {
   void pull(const In& in, void* out) const {
     if (wanted_.size.elements() == 0) return;
     auto* target = static_cast<std::byte*>(out);
-    if (fills_) std::memset(target, 0, static_cast<std::size_t>(wanted_.size.elements()) * size_of(dtype_));
+    prepare(out);
     for_each_source([&](const std::int64_t* c, const Holding& held) {
       if (!reduces_) return copy_common(held, in[group_rank(c)], wanted_, target, size_of(dtype_));
       const std::byte* terms[max_ranks_reduced];
@@ -83,6 +84,45 @@ class Remap {
       for_each_term(c, [&](int rank) { terms[count++] = in[rank]; });
       reduce_common(dtype_, held, terms, count, wanted_, target, op_);
     });
+  }
+
+  // Zero where no rank's part lands.
+  void prepare(void* out) const {
+    if (fills_ && wanted_.size.elements() > 0)
+      std::memset(out, 0, static_cast<std::size_t>(wanted_.size.elements()) * size_of(dtype_));
+  }
+
+  // For messages: what this rank reads, part by part, and what any other one does.
+  ReduceOp op() const { return op_; }
+  int group_rank() const { return mine_; }
+  int group_size() const {
+    std::int64_t n = 1;
+    for (int a = 0; a < from_.axes; ++a) n *= (axes_ >> a & 1u) != 0 ? from_.shape[a] : 1;
+    return static_cast<int>(n);
+  }
+  template <class F>
+  void for_each_read(F&& f) const {
+    int ranks[max_ranks_reduced];
+    for_each_source([&](const std::int64_t* c, const Holding& held) {
+      const std::int64_t n = common_elements(held, wanted_);
+      if (n == 0) return;
+      int count = 0;
+      for_each_term(c, [&](int rank) { ranks[count++] = rank; });
+      f(Read{held, {}, n, ranks});
+    });
+  }
+  template <class F>
+  void seen_by(int rank, F&& f) const {
+    std::int64_t c[max_grid_axes];
+    for (int a = from_.axes; a-- > 0;) {
+      c[a] = me_[a];
+      if ((axes_ >> a & 1u) == 0) continue;
+      c[a] = rank % from_.shape[a];
+      rank /= static_cast<int>(from_.shape[a]);
+    }
+    GridView from = from_, to = to_;
+    from.coordinate = to.coordinate = c;
+    f(Remap(from, to, global_, dtype_));
   }
 
  private:
@@ -228,13 +268,15 @@ struct OneInput {
 // The exchange of a move that communicates. Ranks: all of the group.
 template <class Comm, class Move>
 void exchange(const Comm& group, const Move& move, DType dtype, const void* in, void* out) {
-  SHARDWISE_REQUIRE(PricedCommunicator<Comm> || move.terms() <= max_ranks_reduced,
-                    "shardwise::redistribute: more than 1024 ranks meet in one reduction; reduce axis by axis");
   const CallInfo call = move.call();
   if constexpr (PeerlessCommunicator<Comm>) {
     group.count(call);
     return move.pull_own(in, out);
   }
+  SHARDWISE_REQUIRE(move.terms() <= max_ranks_reduced,
+                    "shardwise::redistribute: more than 1024 ranks meet in one reduction; reduce axis by axis");
+  if constexpr (ExchangesPacked<Comm>)
+    if (!group.direct()) return exchange_reads(group, move, call, dtype, in, out);
   const std::size_t largest = static_cast<std::size_t>(move.largest_source()) * size_of(dtype);
   const auto body = [&](const auto& peers) { move.pull(peers.in, out); };
   const std::size_t bytes = static_cast<std::size_t>(move.source_elements()) * size_of(dtype);
