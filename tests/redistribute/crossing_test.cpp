@@ -240,6 +240,30 @@ TEST_CASE("moves to another mesh in two steps give what the oracle says") {
   }
 }
 
+TEST_CASE("large tensors, read straight out of the others' memory, in two steps") {
+  const PlacementValue whole = detail::replicate_value(), rows = detail::shard_value(0);
+  const PlacementValue columns = detail::shard_value(1), dealt = detail::block_cyclic_value(1, 3);
+  Failures failures;
+  run_ranks(6, [&](ThreadCommunicator world) {
+    const Index global{97, 101};
+    for (const PlacementValue& from : {rows, dealt, whole, detail::partial_value()})
+      for (const std::vector<int>& ranks : {std::vector<int>{3, 1}, {0, 5}, {2, 4}}) {
+        const Plan line{{4}, {0, 1, 2, 3}, {from}}, few{{2}, ranks, {whole}};
+        const Plan grid{{2, 3}, {5, 4, 3, 2, 1, 0}, {whole, columns}}, other{{3, 2}, {0, 1, 2, 3, 4, 5}, {whole, from}};
+        const auto a = make<"x">(world, line);
+        const auto b = make<"x">(world, few);
+        const auto c = make<"x", "y">(world, grid);
+        const auto d = make<"x", "y">(world, other);
+        check_values(world, a, b, line, few, global, 1, failures);
+        check_values(world, a, c, line, grid, global, 2, failures);
+        check_values(world, d, c, other, grid, global, 3, failures);
+        check_values(world, d, b, other, few, global, 4, failures);
+      }
+  });
+  INFO(failures.count(), " failures, the first: ", failures.first());
+  CHECK(failures.count() == 0);
+}
+
 TEST_CASE("moves to another mesh give the same in messages") {
   for (const int n : {2, 3, 6, 8}) {
     Failures failures;
