@@ -116,4 +116,6 @@ printf '\n'
 "$build/bench/bench_redistribute"
 "$build/bench/bench_redistribute" --gates || true
 same_placement_gate || true
+printf '\n'
+"$build/bench/bench_redistribute_async"
 python3 bench/compile/times.py

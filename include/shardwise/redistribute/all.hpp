@@ -175,8 +175,9 @@ inline constexpr bool all_on = (std::is_same_v<Mesh, M> && ...);
 ///
 /// What meets along the same mesh axes goes together, whatever its element types, shapes and placements; tensors that
 /// meet along other axes take an exchange of their own each group, local moves none.
-/// Moves: what `redistribute` of each one moves. Needs, Gives: likewise, as a tuple in the order of the arguments; a tensor that
-/// lies as wanted is itself. Gradient: each tensor's own, as in redistribute (not together).
+/// Moves: what `redistribute` of each one moves in one exchange. Needs, Gives: likewise, as a tuple in the order of the arguments;
+/// a tensor that lies as wanted is itself. Always one exchange, also where `redistribute` would go axis by axis: what comes from
+/// one rank comes in one message for all tensors, and the steps of different tensors would not meet. Gradient: each tensor's own, as in redistribute (not together).
 /// Ranks: all of the mesh. Throws: as redistribute; `Error` where the tensors lie on different meshes. CommDebugMode
 /// counts an exchange of different collectives as an all_to_all.
 template <class... X, class... Y>
