@@ -1,6 +1,12 @@
 // Collectives over Gloo's connections between processes, against what each rank knows the others to have.
 #include <doctest/doctest.h>
 
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
 #include <shardwise/comm/communicator.hpp>
 
 #include "comm/conformance.hpp"
@@ -11,9 +17,192 @@ using namespace test;
 
 static_assert(Communicator<MessageCommunicator>);
 
+namespace {
+
+// Numbers whose sums depend on their order.
+template <class T>
+T term(int rank, std::int64_t i) {
+  return static_cast<T>(
+      static_cast<float>(1.0 / (1.0 + rank + static_cast<double>(i % 97)) * (i % 3 == 0 ? 1e5 : 1.0)));
+}
+
+template <class T>
+bool same_bits(const T& a, const T& b) {
+  return std::memcmp(&a, &b, sizeof(T)) == 0;
+}
+
+template <class T>
+void adds_in_rank_order(const MessageCommunicator& c, std::int64_t n) {
+  const auto each = static_cast<std::size_t>(n);
+  std::vector<T> in(each), right(each);
+  for (std::int64_t i = 0; i < n; ++i) {
+    in[static_cast<std::size_t>(i)] = term<T>(c.rank(), i);
+    auto sum = static_cast<Accumulator<T>>(term<T>(0, i));
+    for (int r = 1; r < c.size(); ++r)
+      sum = static_cast<Accumulator<T>>(sum + static_cast<Accumulator<T>>(term<T>(r, i)));
+    right[static_cast<std::size_t>(i)] = static_cast<T>(sum);
+  }
+  const std::string what = std::to_string(n) + " of " + to_string(dtype_of<T>) + ", element ";
+  std::vector<T> out(each);
+  c.all_reduce<T>(in, out, ReduceOp::sum);
+  for (std::size_t i = 0; i < each; ++i)
+    expect(same_bits(out[i], right[i]), "all_reduce of " + what + std::to_string(i));
+
+  // The last rank's part is what an even division leaves.
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(c.size()), n / c.size());
+  counts.back() += n % c.size();
+  std::vector<T> part(static_cast<std::size_t>(counts[static_cast<std::size_t>(c.rank())]));
+  c.reduce_scatter_v<T>(in, part, counts, ReduceOp::sum);
+  const auto at = static_cast<std::size_t>(c.rank() * (n / c.size()));
+  for (std::size_t i = 0; i < part.size(); ++i)
+    expect(same_bits(part[i], right[at + i]), "reduce_scatter_v of " + what + std::to_string(i));
+
+  c.all_reduce<T>(in, in, ReduceOp::sum);
+  expect(n == 0 || std::memcmp(in.data(), right.data(), each * sizeof(T)) == 0,
+         "all_reduce in place of " + what + "any");
+}
+
+template <class T>
+void gathers_and_spreads(const MessageCommunicator& c, std::int64_t n) {
+  const auto value = [](int r, std::int64_t i) { return static_cast<T>(static_cast<float>((r * 31 + i) % 251)); };
+  const auto each = static_cast<std::size_t>(n);
+  std::vector<T> in(each), all(each * static_cast<std::size_t>(c.size())), data(each), part(each);
+  for (std::int64_t i = 0; i < n; ++i) in[static_cast<std::size_t>(i)] = value(c.rank(), i);
+  c.all_gather<T>(in, all);
+  for (std::size_t i = 0; i < all.size(); ++i)
+    expect(all[i] == value(static_cast<int>(i / each), static_cast<std::int64_t>(i % each)),
+           "all_gather: element " + std::to_string(i));
+  const int root = c.size() - 1;
+  if (c.rank() == root) data = in;
+  c.broadcast<T>(data, root);
+  for (std::int64_t i = 0; i < n; ++i) expect(data[static_cast<std::size_t>(i)] == value(root, i), "broadcast");
+  c.scatter<T>(all, part, root);
+  expect(part == in, "scatter");
+  c.barrier();
+}
+
+// Blocks of different sizes between all ranks: byte i of what r has for s.
+std::byte block_byte(int r, int s, std::size_t i) {
+  return static_cast<std::byte>((static_cast<std::size_t>(r * 7 + s * 3) + i * 5) & 255);
+}
+std::size_t block_size(int r, int s, std::size_t scale) {
+  return (r + 2 * s) % 4 == 1 ? 0 : static_cast<std::size_t>(1 + r + s * 2) * scale;
+}
+
+void exchanges_packed(const MessageCommunicator& c, std::size_t scale, bool in_place) {
+  const auto ranks = static_cast<std::size_t>(c.size());
+  std::vector<std::size_t> sends(ranks), receives(ranks);
+  std::vector<std::vector<std::byte>> places(ranks);
+  for (int r = 0; r < c.size(); ++r) {
+    sends[static_cast<std::size_t>(r)] = block_size(c.rank(), r, scale);
+    receives[static_cast<std::size_t>(r)] = block_size(r, c.rank(), scale);
+    places[static_cast<std::size_t>(r)].resize(in_place && r % 2 == 0 ? receives[static_cast<std::size_t>(r)] : 0);
+  }
+  CallInfo call;
+  call.collective = Collective::all_to_all;
+  c.on_messages(call, [&](detail::MessageChannel& channel) {
+    const detail::PackedBlocks got = detail::exchange_packed(
+        channel, sends, receives,
+        [&](int peer, std::byte* to) {
+          for (std::size_t i = 0; i < sends[static_cast<std::size_t>(peer)]; ++i) to[i] = block_byte(c.rank(), peer, i);
+        },
+        [&](int peer) { return in_place && peer % 2 == 0 ? places[static_cast<std::size_t>(peer)].data() : nullptr; });
+    for (int r = 0; r < c.size(); ++r)
+      for (std::size_t i = 0; i < receives[static_cast<std::size_t>(r)]; ++i)
+        expect(got[r][i] == block_byte(r, c.rank(), i), "byte " + std::to_string(i) + " from " + std::to_string(r));
+    for (int r = 0; r < c.size(); ++r)
+      expect(places[static_cast<std::size_t>(r)].empty() || got[r] == places[static_cast<std::size_t>(r)].data(),
+             "its place");
+  });
+}
+
+}  // namespace
+
 TEST_CASE("messages do what every communicator does") {
   for (const int n : {1, 2, 3, 4, 5, 7}) {
     CAPTURE(n);
     CHECK(run_gloo(n, [](const MessageCommunicator& c) { conforms(c); }) == "");
   }
+}
+
+TEST_CASE("sums have the bits of an addition in rank order") {
+  for (const int n : {1, 2, 3, 4, 5, 7}) {
+    CAPTURE(n);
+    CHECK(run_gloo(n, [](const MessageCommunicator& c) {
+            for (const std::int64_t count : {0, 1, 1023, 1024, 40000}) {
+              adds_in_rank_order<float>(c, count);
+              adds_in_rank_order<double>(c, count);
+              adds_in_rank_order<std::int64_t>(c, count);
+              adds_in_rank_order<bfloat16>(c, count);
+            }
+          }) == "");
+  }
+}
+
+TEST_CASE("large messages arrive whole") {
+  for (const int n : {2, 3, 4}) {
+    CAPTURE(n);
+    CHECK(run_gloo(n, [](const MessageCommunicator& c) {
+            adds_in_rank_order<float>(c, 262144 + 3);
+            gathers_and_spreads<double>(c, 131072 + 1);
+          }) == "");
+  }
+  CHECK(run_gloo(2, [](const MessageCommunicator& c) {
+          adds_in_rank_order<float>(c, 1 << 24);
+          gathers_and_spreads<std::int64_t>(c, 1 << 23);
+        }) == "");
+}
+
+TEST_CASE("more ranks than send to each other directly: Bruck's way, the ring and the trees") {
+  for (const int n : {9, 12}) {
+    CAPTURE(n);
+    CHECK(run_gloo(n, [](const MessageCommunicator& c) {
+            for (const std::int64_t count : {1, 100, 1000, 5000}) gathers_and_spreads<float>(c, count);
+            gathers_and_spreads<bfloat16>(c, 200001);
+            adds_in_rank_order<float>(c, 5000);
+            std::vector<std::int64_t> counts(static_cast<std::size_t>(c.size()));
+            for (std::size_t r = 0; r < counts.size(); ++r) counts[r] = static_cast<std::int64_t>(r % 3 == 1 ? 0 : r);
+            std::vector<float> mine(static_cast<std::size_t>(counts[static_cast<std::size_t>(c.rank())]),
+                                    static_cast<float>(c.rank()));
+            std::vector<float> all(static_cast<std::size_t>(detail::sum_before(counts, c.size()))), part(mine.size());
+            c.all_gather_v<float>(mine, all, counts);
+            std::size_t at = 0;
+            for (std::size_t r = 0; r < counts.size(); ++r)
+              for (std::int64_t i = 0; i < counts[r]; ++i) expect(all[at++] == static_cast<float>(r), "all_gather_v");
+            c.scatter_v<float>(all, counts, part, 3);
+            expect(part == mine, "scatter_v");
+          }) == "");
+  }
+}
+
+TEST_CASE("two ranks send each other 256 MiB at once, three in a circle") {
+  CHECK(run_gloo(2, [](const MessageCommunicator& c) {
+          const std::size_t n = std::size_t{1} << 26;
+          std::vector<std::int32_t> in(n, c.rank() + 1), out(n);
+          const std::array<std::int64_t, 2> sends{c.rank() == 1 ? std::int64_t{1} << 26 : 0,
+                                                  c.rank() == 0 ? std::int64_t{1} << 26 : 0};
+          c.all_to_all_v<std::int32_t>(in, sends, out, sends);
+          for (std::size_t i = 0; i < n; ++i) expect(out[i] == 2 - c.rank(), "element " + std::to_string(i));
+        }) == "");
+  CHECK(run_gloo(3, [](const MessageCommunicator& c) {
+          const std::int64_t n = std::int64_t{1} << 23;
+          std::vector<std::int32_t> in(static_cast<std::size_t>(n), c.rank()), out(in.size());
+          std::array<std::int64_t, 3> sends{}, receives{};
+          sends[static_cast<std::size_t>((c.rank() + 1) % 3)] = n;
+          receives[static_cast<std::size_t>((c.rank() + 2) % 3)] = n;
+          c.all_to_all_v<std::int32_t>(in, sends, out, receives);
+          for (const std::int32_t x : out) expect(x == (c.rank() + 2) % 3, "what the rank before sent");
+        }) == "");
+}
+
+TEST_CASE("blocks are packed by the caller and lie where it wants them") {
+  for (const int n : {1, 2, 3, 5})
+    for (const std::size_t scale : {std::size_t{1}, std::size_t{700}, std::size_t{150000}}) {
+      CAPTURE(n);
+      CAPTURE(scale);
+      CHECK(run_gloo(n, [&](const MessageCommunicator& c) {
+              exchanges_packed(c, scale, false);
+              exchanges_packed(c, scale, true);
+            }) == "");
+    }
 }

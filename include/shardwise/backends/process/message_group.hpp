@@ -128,16 +128,20 @@ class MessageGroup {
                   " sends ", theirs.bytes / element, " elements to ", rank_text(me.rank), ", which expects ",
                   error.expected_bytes / element);
     }
-    CallInfo other = call_of(theirs);
+    const CallInfo other = call_of(theirs);
     const bool first = world_rank(me.rank) < peer;
-    std::string sentence = first ? mismatch_text(me.axis, rank_text(me.rank), call, world_rank_text(peer), other)
-                                 : mismatch_text(me.axis, world_rank_text(peer), other, rank_text(me.rank), call);
-    if (theirs.group != mine.group)
-      sentence += "; they are in different groups";
-    else if (theirs.sequence != mine.sequence)
-      sentence = text(sentence, "; ", rank_text(me.rank), " after ", static_cast<std::int64_t>(mine.sequence),
-                      " others, ", world_rank_text(peer), " after ", static_cast<std::int64_t>(theirs.sequence));
-    return sentence;
+    const std::string self_text = rank_text(me.rank), peer_text = world_rank_text(peer);
+    if (theirs.group == mine.group && theirs.sequence == mine.sequence)
+      return first ? mismatch_text(me.axis, self_text, call, peer_text, other)
+                   : mismatch_text(me.axis, peer_text, other, self_text, call);
+    const auto says = [&](const std::string& who, const CallInfo& what, const MessageHeader& header) {
+      const std::string calls = text(who, " calls ", call_text(what));
+      return theirs.group != mine.group ? calls : std::string(text(calls, " after ", header.sequence, " others"));
+    };
+    const std::string here = says(self_text, call, mine), there = says(peer_text, other, theirs);
+    return text("shardwise: ranks call operations in different ", theirs.group != mine.group ? "groups" : "order",
+                me.axis.empty() ? "" : " on axis '", me.axis.view(),
+                me.axis.empty() ? ": " : "': ", first ? here : there, ", ", first ? there : here);
   }
 
   const std::shared_ptr<Transport> transport_;

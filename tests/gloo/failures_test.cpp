@@ -1,0 +1,327 @@
+// What the ranks of a world over Gloo are told when one of them does something else, dies, stops, leaves, or never comes.
+#include <doctest/doctest.h>
+
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "gloo/message_ranks.hpp"
+#include "process/host.hpp"
+
+using namespace shardwise;
+using namespace test;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+void fill(const MessageCommunicator& c, int n = 12) {
+  std::vector<float> x(static_cast<std::size_t>(n), 1.0f), y(x.size());
+  c.all_reduce<float>(x, y, ReduceOp::sum);
+}
+
+// A failure stops a rank also in an earlier call, whose data has come already: long enough for all to be through with it.
+void settle() { std::this_thread::sleep_for(150ms); }
+
+// Ranks 0 to 2 call all_reduce, rank 3 does `other`: all are told of a mismatch, in words that name `parts`; again afterwards.
+template <class F>
+void all_are_told(F other, const std::vector<std::string>& parts) {
+  const std::string wrong = run_gloo(4, [&](const MessageCommunicator& world) {
+    const MessageCommunicator c = world.with_axis("tp");
+    fill(c);
+    settle();
+    const auto start = Clock::now();
+    const std::string said = thrown_by([&] {
+      if (c.rank() == 3) other(c);
+      for (int i = 0; i < 3; ++i) fill(c);
+    });
+    expect(Clock::now() - start < 1s, "an answer within a second");
+    for (const std::string& part : parts) expect_text(said, part);
+    expect(thrown_by([&] { c.barrier(); }) == said || said.starts_with("PeerFailedError"),
+           "the same again, not: " + said);
+  });
+  CHECK(wrong == "");
+}
+
+// What survivors of rank `victim` say, each within a second of its death.
+template <class Before, class Call>
+std::string survivors(int n, int victim, Before before, Call call, const std::vector<std::string>& parts) {
+  return run_gloo(n, [&](const MessageCommunicator& c) {
+    fill(c);
+    settle();
+    if (c.rank() == victim) {
+      before(c);
+      kill(getpid(), SIGKILL);
+    }
+    const std::string said = thrown_by([&] { call(c); });
+    for (const std::string& part : parts) expect_text(said, part);
+    expect_text(thrown_by([&] { c.barrier(); }), "PeerFailedError");
+  });
+}
+
+}  // namespace
+
+TEST_CASE("another operation, count, element type, reduction or root is a mismatch that names both sides") {
+  all_are_told([](const MessageCommunicator& c) { c.barrier(); },
+               {"MismatchError", "on axis 'tp'", "all_reduce(sum) of float [12]", "rank 3 calls barrier"});
+  all_are_told([](const MessageCommunicator& c) { fill(c, 13); },
+               {"MismatchError", "[12]", "rank 3 calls all_reduce(sum) of float [13]"});
+  all_are_told([](const MessageCommunicator& c) { fill(c, 1 << 20); }, {"MismatchError", "[12]", "[1048576]"});
+  all_are_told(
+      [](const MessageCommunicator& c) {
+        std::array<std::int32_t, 12> x{};
+        c.all_reduce<std::int32_t>(x, x, ReduceOp::sum);
+      },
+      {"MismatchError", "of float [12]", "of int32 [12]"});
+  all_are_told(
+      [](const MessageCommunicator& c) {
+        std::array<float, 12> x{};
+        c.all_reduce<float>(x, x, ReduceOp::max);
+      },
+      {"MismatchError", "all_reduce(sum)", "all_reduce(max)"});
+  all_are_told(
+      [](const MessageCommunicator& c) {
+        std::array<float, 12> x{};
+        c.broadcast<float>(x, 3);
+      },
+      {"MismatchError", "rank 3 calls"});  // seen in the broadcast, or in what rank 3 does next
+}
+
+TEST_CASE("ranks that disagree about the root, about what is sent, or skip a call") {
+  CHECK(run_gloo(3, [](const MessageCommunicator& c) {
+          std::array<float, 5> x{};
+          const std::string said = thrown_by([&] {
+            c.broadcast<float>(x, c.rank() == 2 ? 2 : 0);
+            c.barrier();
+          });
+          expect_text(said, "MismatchError");
+          expect_text(said, "broadcast of float [5] from rank");  // the other: what a rank that has sent does next
+          expect_text(said, "rank 2 calls");
+        }) == "");
+  CHECK(run_gloo(3, [](const MessageCommunicator& c) {
+          // rank 2 expects one element less of rank 1
+          std::array<std::int64_t, 3> sends{4, 4, 4}, receives{4, c.rank() == 2 ? 3 : 4, 4};
+          std::vector<float> in(12), out(c.rank() == 2 ? 11 : 12);
+          const std::string said = thrown_by([&] {
+            c.all_to_all_v<float>(in, sends, out, receives);
+            c.barrier();
+          });
+          expect_text(said, "MismatchError");
+          expect_text(said, "rank 1 sends 4 elements to rank 2, which expects 3");
+        }) == "");
+  CHECK(run_gloo(3, [](const MessageCommunicator& c) {
+          for (int i = 0; i < 3; ++i) fill(c);
+          settle();
+          const std::string said = thrown_by([&] {
+            if (c.rank() != 1) fill(c);
+            c.barrier();
+          });
+          expect_text(said, "MismatchError");
+          expect_text(said, "calls all_reduce(sum) of float [12]");
+          expect_text(said, "rank 1 calls barrier");
+        }) == "");
+  CHECK(run_gloo(2, [](const MessageCommunicator& c) {
+          std::array<float, 4> x{};
+          const std::string said = thrown_by([&] {
+            if (c.rank() == 0)
+              c.send<float>(x, 1);
+            else
+              c.recv<float>(std::span<float>(x).first(3), 0);
+          });
+          expect_text(said, "MismatchError");
+          expect_text(said, "rank 0 calls send of float [4], rank 1 calls recv of float [3] from rank 0");
+        }) == "");
+}
+
+TEST_CASE("groups that are called in another order are a mismatch, and so is what a rank says that nobody waits for") {
+  CHECK(run_gloo(2, [](const MessageCommunicator& c) {
+          const MessageCommunicator a = *c.split(0, c.rank()), b = *c.split(0, c.rank());
+          const std::string said = thrown_by([&] {
+            fill(c.rank() == 0 ? a : b);
+            fill(c.rank() == 0 ? b : a);
+          });
+          expect_text(said, "MismatchError");
+          expect_text(said, "operations in different groups");
+        }) == "");
+  // Rank 1 waits for rank 0, rank 2 for nobody that comes: rank 0 sees rank 2's message while it waits for rank 1.
+  CHECK(run_gloo(3, [](const MessageCommunicator& c) {
+          std::array<float, 4> x{};
+          const auto start = Clock::now();
+          const std::string said = thrown_by([&] {
+            if (c.rank() == 0) c.recv<float>(x, 1);
+            if (c.rank() == 1) std::this_thread::sleep_for(400ms), c.barrier();
+            if (c.rank() == 2) {
+              c.barrier();
+              c.barrier();
+            }
+          });
+          expect(Clock::now() - start < 2s, "an answer soon");
+          expect_text(said, "MismatchError");
+        }) == "");
+}
+
+TEST_CASE("a rank that is killed is named with the operation and the axis") {
+  const std::vector<std::string> words{"PeerFailedError", "barrier on axis 'dp'", "rank 2 died"};
+  CHECK(survivors(
+            4, 2, [](const MessageCommunicator&) { std::this_thread::sleep_for(100ms); },
+            [](const MessageCommunicator& c) { c.with_axis("dp").barrier(); },
+            words) == "rank 2: killed by signal 9\n");
+}
+
+TEST_CASE("a rank that is killed in the middle of a large payload") {
+  CHECK(survivors(
+            4, 1,
+            [](const MessageCommunicator& c) {
+              // dies while it sends and receives
+              std::thread([] {
+                std::this_thread::sleep_for(60ms);
+                kill(getpid(), SIGKILL);
+              }).detach();
+              std::vector<float> x(std::size_t{1} << 26);
+              for (;;) c.broadcast<float>(x, 0);
+            },
+            [](const MessageCommunicator& c) {
+              std::vector<float> x(std::size_t{1} << 26);
+              for (int i = 0; i < 200; ++i) c.broadcast<float>(x, 0);
+            },
+            {"PeerFailedError", "broadcast of float [67108864] from rank 0", "rank 1 died"}) ==
+        "rank 1: killed by signal 9\n");
+}
+
+TEST_CASE("A waits for B, which computes, while C is killed: A is told at once") {
+  const auto computing = 3s;
+  CHECK(run_gloo(3, [&](const MessageCommunicator& c) {
+          fill(c);
+          std::array<float, 4> x{};
+          const auto start = Clock::now();
+          if (c.rank() == 2) {
+            std::this_thread::sleep_for(200ms);
+            kill(getpid(), SIGKILL);
+          }
+          if (c.rank() == 1) std::this_thread::sleep_for(computing);
+          const std::string said = thrown_by([&] {
+            if (c.rank() == 0) c.with_axis("tp").recv<float>(x, 1);
+            if (c.rank() == 1) c.barrier();
+          });
+          expect_text(said, "PeerFailedError");
+          expect_text(said, "rank 2 died");
+          if (c.rank() == 0)
+            expect(Clock::now() - start < 1200ms, "within a second of the death, while rank 1 computes");
+        }) == "rank 2: killed by signal 9\n");
+}
+
+TEST_CASE("a rank that stops is missing when the deadline has passed, also in the middle of a payload") {
+  for (const bool large : {false, true}) {
+    const std::string run = new_run();
+    ForkedRanks ranks(3, [&](int rank) {
+      const MessageCommunicator c = join_over_gloo(rank, 3, run).with_deadline(1500ms).with_axis("tp");
+      fill(c.with_deadline(20s));
+      settle();
+      std::vector<float> x(large ? std::size_t{1} << 26 : 4);
+      if (rank == 1 && !large) raise(SIGSTOP);
+      if (rank == 1)
+        std::thread([] {
+          std::this_thread::sleep_for(100ms);
+          raise(SIGSTOP);
+        }).detach();
+      auto start = Clock::now();
+      const std::string said = thrown_by([&] {
+        for (int i = 0; i < 100; ++i) {
+          start = Clock::now();
+          c.all_reduce<float>(x, x, ReduceOp::sum);
+        }
+      });
+      expect(Clock::now() - start < 2500ms, "an answer within the deadline and a second");
+      expect_text(said, "TimeoutError");
+      expect_text(said, "on axis 'tp': deadline of 1500 ms passed on");
+      expect_text(said, "missing: rank 1");
+    });
+    std::this_thread::sleep_for(6s);
+    ranks.send(1, SIGKILL);
+    const std::vector<std::string> words = ranks.last_words();
+    CHECK(words[0] == "");
+    CHECK(words[1] == "killed by signal 9");
+    CHECK(words[2] == "");
+  }
+}
+
+TEST_CASE("a rank that ends while the others go on has left early; one that aborts says why") {
+  CHECK(run_gloo(3, [](const MessageCommunicator& c) {
+          fill(c);
+          settle();
+          if (c.rank() == 1) return;
+          const std::string said = thrown_by([&] { fill(c); });
+          expect_text(said, "PeerFailedError");
+          expect_text(said, "rank 1 left early");
+        }) == "");
+  CHECK(run_gloo(3, [](const MessageCommunicator& c) {
+          fill(c);
+          settle();
+          if (c.rank() == 1) return c.abort("out of cheese");
+          const std::string said = thrown_by([&] { fill(c); });
+          expect_text(said, "PeerFailedError");
+          expect_text(said, "rank 1 aborted: out of cheese");
+        }) == "");
+}
+
+TEST_CASE("a rank that never connects is named, and one that is killed meanwhile") {
+  const std::string run = new_run();
+  CHECK(run_forked(3, [&](int rank) {
+          const auto world = std::make_shared<MessageWorld>(rank, 3, run, "127.0.0.1", 5s);
+          if (rank == 1) return std::this_thread::sleep_for(1500ms);
+          const std::string said = thrown_by([&] { world->connect(700ms); });
+          expect_text(said, "TimeoutError");
+          expect_text(said, "addresses of rank 1");
+        }) == "");
+  const std::string other = new_run();
+  const std::string wrong = run_forked(3, [&](int rank) {
+    const auto world = std::make_shared<MessageWorld>(rank, 3, other, "127.0.0.1", 5s);
+    if (rank == 1) {
+      std::this_thread::sleep_for(200ms);
+      kill(getpid(), SIGKILL);
+    }
+    const auto start = Clock::now();
+    expect_text(thrown_by([&] { world->connect(5s); }), "PeerFailedError");
+    expect(Clock::now() - start < 1200ms, "within a second of the death");
+  });
+  CHECK(wrong == "rank 1: killed by signal 9\n");
+}
+
+TEST_CASE("IPv6, an interface by its name, and addresses that are none") {
+  CHECK(run_gloo(2, [](const MessageCommunicator& c) { fill(c); }, "lo") == "");
+  if (detail::address_of_interface("lo").empty()) MESSAGE("no interface lo");
+  const detail::Descriptor six(socket(AF_INET6, SOCK_STREAM, 0));
+  sockaddr_in6 loopback{};
+  loopback.sin6_family = AF_INET6;
+  loopback.sin6_addr = in6addr_loopback;
+  if (six && bind(six.get(), reinterpret_cast<sockaddr*>(&loopback), sizeof loopback) == 0)
+    CHECK(run_gloo(3, [](const MessageCommunicator& c) { fill(c, 100000); }, "::1") == "");
+  else
+    MESSAGE("skipped: this machine has no IPv6 loopback");
+  expect_text(thrown_by([] { detail::gloo_address("no-such-host.invalid"); }), "neither an interface nor an address");
+  expect_text(thrown_by([] { detail::gloo_address("192.0.2.1"); }), "no address of this host");
+  setenv("SHARDWISE_GLOO_INTERFACE", "lo", 1);
+  CHECK(detail::gloo_address("192.0.2.1") == "127.0.0.1");
+  unsetenv("SHARDWISE_GLOO_INTERFACE");
+}
+
+TEST_CASE("a program that a rank has started does not keep its connections open") {
+  CHECK(run_gloo(3, [](const MessageCommunicator& c) {
+          fill(c);
+          // 0 to 2, and nothing of Gloo's that carries messages
+          for (int fd = 3; fd < 200; ++fd) {
+            sockaddr_storage peer{};
+            socklen_t bytes = sizeof peer;
+            if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &bytes) != 0) continue;
+            expect(peer.ss_family == AF_UNIX || (fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0,
+                   "closed by exec: " + std::to_string(fd));
+          }
+        }) == "");
+}
