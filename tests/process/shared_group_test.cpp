@@ -7,8 +7,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include <shardwise/backends/process/shared_posted.hpp>
 
 #include "process/host.hpp"
 
@@ -194,7 +198,6 @@ TEST_CASE("a message of another size or type is a mismatch on both ranks") {
           expect(said.starts_with("MismatchError"), "a mismatch, not " + said);
           expect_text(said, "rank 0 calls send of int32 [1], rank 1 calls recv of float [1]");
           expect(value == 7, "nothing received");
-          mine.host->failure();
         }) == "");
 }
 
@@ -264,6 +267,106 @@ TEST_CASE("the group of all ranks may be asked for, dropped, and asked for again
             staged_all(again, 10, 2);
             expect(other->id() != again.group->id(), "two groups");
           }
+        }) == "");
+}
+
+TEST_CASE("exchanges in two halves: many under way, finished in any order or dropped, other calls in between") {
+  for (const int n : {1, 2, 4})
+    for (const Memory memory : {Memory::arena, Memory::own}) {
+      CAPTURE(n);
+      CHECK(run_on_host(n, [&](const HostRank& mine) {
+              constexpr std::size_t bytes = 40000;
+              const CallInfo call = call_of(Collective::all_gather, 40000);
+              std::vector<std::byte> own(bytes);
+              for (int turn = 0; turn < 30; ++turn) {
+                std::vector<std::unique_ptr<SharedPosted>> posted;
+                for (int i = 0; i < 10; ++i) {
+                  Buffer in = memory == Memory::own ? Buffer::view(own.data()) : Buffer(bytes);
+                  fill(in.data(), bytes, mine.rank, turn * 10 + i);
+                  posted.push_back(std::make_unique<SharedPosted>(mine.group, mine.me(), call, std::move(in), bytes));
+                }
+                staged_all(mine, 100, 1);
+                for (int k = 0; k < 10; ++k) {
+                  const int i = mine.rank % 2 == 0 ? k : 9 - k;
+                  auto& one = posted[static_cast<std::size_t>(i)];
+                  if ((i + turn) % 4 != mine.rank)  // the others read what this one drops
+                    one->finish([&](const Peers& peers) {
+                      for (int r = 0; r < n; ++r) expect_bytes(peers.in[r], bytes, r, turn * 10 + i, 97);
+                    });
+                  one.reset();
+                  fill(Buffer(bytes).data(), bytes, 9, 9);  // memory that is freed too early is overwritten
+                }
+              }
+            }) == "");
+    }
+}
+
+TEST_CASE("what a rank has posted can be read after it has dropped the group, and is freed afterwards") {
+  SharedBetween<std::atomic<bool>> read;
+  CHECK(run_on_host(2, [&](const HostRank& mine) {
+          constexpr std::size_t bytes = 3 * MiB;
+          const CallInfo call = call_of(Collective::all_gather, 7);
+          auto pair = mine.group->make_split(mine.me(), {0, 1});
+          auto posted = [&] {
+            Buffer in(bytes);
+            fill(in.data(), bytes, mine.rank, 1);
+            return std::make_unique<SharedPosted>(pair, mine.me(), call, std::move(in), bytes);
+          }();
+          if (mine.rank == 0) {
+            expect(!posted->input_is_free(), "an input that rank 1 has not read");
+            posted.reset();
+            pair.reset();
+            for (int i = 0; i < 8; ++i) fill(Buffer(bytes).data(), bytes, 9, i);
+            *read = true;
+            staged_all(mine, 10, 2);
+            mine.host->sweep();
+          } else {
+            wait_until([&] { return read->load(); }, "rank 0 to have dropped its group");
+            posted->finish([&](const Peers& peers) { expect_bytes(peers.in[0], bytes, 0, 1, 97); });
+            expect(posted->input_is_free(), "an input that all have read");
+            posted->wait_for_readers();
+            staged_all(mine, 10, 2);
+          }
+          for (int turn = 0; turn < 100; ++turn) {
+            SharedPosted one(mine.group, mine.me(), call, Buffer(bytes), bytes);
+            one.finish(nothing_to_do);
+          }
+          expect(mine.host->arena().size() < 200 * MiB, "memory that is freed once all have read it");
+        }) == "");
+}
+
+TEST_CASE("posts that differ, that one rank does not make, that nobody reads, or that are too many") {
+  CHECK(run_on_host(2, [](const HostRank& mine) {
+          SharedPosted posted(mine.group, mine.me(), call_of(Collective::all_gather, 7 + mine.rank), Buffer(10), 10);
+          const std::string said = thrown_by([&] { posted.finish(nothing_to_do); });
+          expect(said.starts_with("MismatchError"), "a mismatch, not " + said);
+          expect_text(said, "rank 0 calls all_gather of float [7], rank 1 calls all_gather of float [8]");
+        }) == "");
+  CHECK(run_on_host(2, [](const HostRank& mine) {
+          if (mine.rank == 1) return wait_until([&] { return mine.host->failed(); }, "the other's failure");
+          SharedPosted posted(mine.group, mine.me(200ms), call_of(Collective::all_gather, 7), Buffer(10), 10);
+          expect(!posted.ready(), "not all have posted");
+          expect_text(thrown_by([&] { posted.finish(nothing_to_do); }),
+                      "deadline of 200 ms passed on rank 0; missing: rank 1");
+          expect(posted.ready(), "a failure is an answer");
+        }) == "");
+  CHECK(run_on_host(2, [](const HostRank& mine) {
+          SharedPosted posted(mine.group, mine.me(200ms), call_of(Collective::all_gather, 7), Buffer(10), 10);
+          if (mine.rank == 1) return wait_until([&] { return mine.host->failed(); }, "the other's failure");
+          posted.finish(nothing_to_do);
+          expect_text(thrown_by([&] { posted.wait_for_readers(); }), "missing: rank 1");
+        }) == "");
+  CHECK(run_on_host(2, [](const HostRank& mine) {
+          std::vector<std::unique_ptr<SharedPosted>> posted;
+          const auto one = [&] {
+            posted.push_back(std::make_unique<SharedPosted>(mine.group, mine.me(), barrier, Buffer(10), 10));
+          };
+          for (int i = 0; i < 256; ++i) one();
+          staged_all(mine, 10, 1);
+          expect_text(thrown_by(one), "more than 256 exchanges of one group are under way");
+          posted[0]->finish(nothing_to_do);
+          staged_all(mine, 10, 1);
+          one();
         }) == "");
 }
 
@@ -435,12 +538,16 @@ TEST_CASE("a rank that is killed before it takes a message, or sends one, is nam
     });
 }
 
-TEST_CASE(
-    "a rank that is stopped in the data phase is missing; the others use their memory again; it wakes and harms nobody") {
+namespace {
+
+// A rank is stopped while it reads. The others give up, and use what it was reading (and would write, if ranks pushed) for
+// something else; then it goes on. `call(HostRank, deadline, Buffer in, body)`: what they call.
+template <class Call>
+void stop_in(Call call) {
   constexpr std::size_t bytes = 16 * MiB;
   ForkedStore store;
   struct Steps {
-    std::atomic<bool> in_body{false}, continued{false}, others_are_through{false};
+    std::atomic<bool> in_body{false}, continued{false}, through{false};
     std::atomic<int> reused{0};
   };
   SharedBetween<Steps> steps;
@@ -455,15 +562,12 @@ TEST_CASE(
       }
       for (int r = 0; r < 3; ++r) std::memcpy(out.data() + MiB * static_cast<std::size_t>(r), peers.in[r], MiB);
     };
-    const std::string said = thrown_by([&] {
-      mine.group->exchange(mine.me(rank == victim ? 20000ms : 500ms), call_of(Collective::all_gather, 5), in.data(),
-                           bytes, out.data(), body);
-    });
+    const std::string said =
+        thrown_by([&] { call(mine, rank == victim ? 20000ms : 500ms, std::exchange(in, {}), body); });
+    if (rank == victim) steps->through = true;
     expect(said.starts_with("TimeoutError"), "a timeout, not " + said);
     expect_text(said, "missing: rank 2");
     if (rank == victim) return;
-    // The memory that the stopped rank was reading, and would write if ranks pushed.
-    in = Buffer();
     out = Buffer();
     std::vector<Buffer> again;
     for (int i = 0; i < 4; ++i) {
@@ -471,7 +575,7 @@ TEST_CASE(
       fill(again.back().data(), bytes, rank, 10 + i);
     }
     ++steps->reused;
-    wait_until([&] { return steps->others_are_through.load(); }, "the stopped rank to be through");
+    wait_until([&] { return steps->through.load(); }, "the stopped rank to be through");
     for (int i = 0; i < 4; ++i) expect_bytes(again[static_cast<std::size_t>(i)].data(), bytes, rank, 10 + i);
     expect(thrown_by([&] { staged_all(mine, 1, 1); }) == said, "the same error ever after");
   });
@@ -480,9 +584,23 @@ TEST_CASE(
   wait_until([&] { return steps->reused.load() == 2; }, "the others to use their memory again");
   steps->continued = true;
   ranks.send(victim, SIGCONT);
-  std::this_thread::sleep_for(200ms);
-  steps->others_are_through = true;
   CHECK(ranks.last_words() == std::vector<std::string>{"", "", ""});
+}
+
+}  // namespace
+
+TEST_CASE(
+    "a rank that is stopped while it reads is missing; the others reuse their memory; it wakes and harms nobody") {
+  const CallInfo call = call_of(Collective::all_gather, 5);
+  constexpr std::size_t bytes = 16 * MiB;
+  stop_in([&](const HostRank& mine, std::chrono::milliseconds deadline, Buffer in, PeersFunction body) {
+    mine.group->exchange(mine.me(deadline), call, in.data(), bytes, nullptr, body);
+  });
+  stop_in([&](const HostRank& mine, std::chrono::milliseconds deadline, Buffer in, PeersFunction body) {
+    SharedPosted posted(mine.group, mine.me(deadline), call, std::move(in), bytes);
+    posted.finish(body);
+    posted.wait_for_readers();
+  });
 }
 
 namespace {

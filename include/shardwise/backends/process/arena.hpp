@@ -96,18 +96,20 @@ class Arena : private BlockSource {
     return static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - mapping_.data());
   }
 
+  std::byte* at(std::uint64_t offset) const { return mapping_.data() + offset; }
+
   // `bytes` at a multiple of 64; null where nothing is left.
   void* take(std::size_t bytes) noexcept {
     try {
       const std::lock_guard lock(mutex_);
       if (copied_) return nullptr;
-      const std::uint64_t at = ranges_.take(bytes);
-      if (at == RangeAllocator::none) return nullptr;
+      const std::uint64_t where = ranges_.take(bytes);
+      if (where == RangeAllocator::none) return nullptr;
       if (!grow(ranges_.end())) {
-        ranges_.give(at, bytes);
+        ranges_.give(where, bytes);
         return nullptr;
       }
-      std::byte* const memory = mapping_.data() + at;
+      std::byte* const memory = mapping_.data() + where;
 #ifdef SHARDWISE_POISON
       __asan_unpoison_memory_region(memory, bytes);
 #endif

@@ -91,9 +91,23 @@ struct alignas(64) SharedSlot {
 };
 static_assert(std::is_trivially_copyable_v<CallInfo>, "calls are compared across processes");
 
-// A group: this, its slots, then the copies of small inputs: two of each rank by parity, and one for its message.
+// One rank's end of an exchange that ranks enter and leave when they please. The marks carry the group's number: what an
+// earlier group left here is less.
+struct SharedPost {
+  CallInfo call;
+  SharedOffer in;
+  std::atomic<std::uint64_t> posted;
+  std::atomic<std::uint64_t> taken;
+
+  static std::uint64_t mark(std::uint64_t group, std::uint64_t number) { return (group << 32) | (number + 1); }
+  static bool reached(const std::atomic<std::uint64_t>& at, std::uint64_t mark) { return at.load() >= mark; }
+};
+
+// A group: this, its slots, then the copies of small inputs (two of each rank by parity, and one for its message), then the
+// posts of each rank.
 struct alignas(64) SharedPart {
   static constexpr std::size_t copy_bytes = 512 * 1024;  // stays in a second-level cache
+  static constexpr std::uint64_t most_posts = 256;  // of a rank under way
 
   std::atomic<std::uint64_t> next_free;  // of a part that nobody uses
   std::uint64_t size_class;
@@ -105,13 +119,24 @@ struct alignas(64) SharedPart {
   std::atomic<std::uint32_t> exit_generation;
 
   static std::size_t bytes(int ranks) {
-    const auto n = static_cast<std::size_t>(ranks);
-    return copies_at(ranks) + 3 * n * copy_bytes;
+    return posts_at(ranks) + static_cast<std::size_t>(ranks) * most_posts * sizeof(SharedPost);
   }
+  static std::size_t posts_at(int ranks) { return copies_at(ranks) + static_cast<std::size_t>(ranks) * 3 * copy_bytes; }
   static std::size_t copies_at(int ranks) {
     return (sizeof(SharedPart) + static_cast<std::size_t>(ranks) * sizeof(SharedSlot) + 4095) / 4096 * 4096;
   }
   SharedSlot* slots() { return reinterpret_cast<SharedSlot*>(this + 1); }
+  // The post of `rank` with this number.
+  SharedPost& post(int ranks, int rank, std::uint64_t number) {
+    auto* const posts = reinterpret_cast<SharedPost*>(reinterpret_cast<std::byte*>(this) + posts_at(ranks));
+    return posts[static_cast<std::uint64_t>(rank) * most_posts + number % most_posts];
+  }
+  // Whether every rank has read it, or dropped it.
+  bool all_taken(int ranks, std::uint64_t group, std::uint64_t number) {
+    for (int r = 0; r < ranks; ++r)
+      if (!SharedPost::reached(post(ranks, r, number).taken, SharedPost::mark(group, number))) return false;
+    return true;
+  }
 };
 
 // The beginning of a segment. All zeros is an empty one, but for `layout` and `next`.

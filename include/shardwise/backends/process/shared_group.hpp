@@ -89,9 +89,9 @@ class SharedGroup : public SharedGate {
   void exchange(const Caller& me, const CallInfo& call, const void* in, std::size_t in_bytes, void* out,
                 PeersFunction body) {
     const std::uint32_t now = generation();
-    const Buffer staged = offer(slot(me.rank).in[now & 1u], in, in_bytes);
+    const Buffer staged = size > 1 ? offer(slot(me.rank).in[now & 1u], in, in_bytes) : Buffer();
     meet(me, now, call);
-    find_inputs(me.rank, now);
+    find_inputs(now);
     in_[static_cast<std::size_t>(me.rank)] = static_cast<const std::byte*>(in);
     out_[static_cast<std::size_t>(me.rank)] = static_cast<std::byte*>(out);
     try {
@@ -118,7 +118,7 @@ class SharedGroup : public SharedGate {
     if (in_bytes > 0) std::memcpy(host_->segment() + copy, in, in_bytes);
     slot(me.rank).in[now & 1u] = {SharedOffer::segment, copy};
     meet(me, now, call);
-    find_inputs(me.rank, now);
+    find_inputs(now);
     out_[static_cast<std::size_t>(me.rank)] = nullptr;
     body(Peers{size, in_.data(), out_.data()});
   }
@@ -164,7 +164,7 @@ class SharedGroup : public SharedGate {
       part.signal.notify();
     else
       await_others(me, generation, call);
-    if (size > 1) compare(me, generation);
+    if (size > 1) compare(me, [&](int r) -> const CallInfo& { return slot(r).call[generation & 1u]; });
   }
 
   // Returns once every rank has called it. A rank that comes after the others gave up must not trust what it read.
@@ -183,6 +183,66 @@ class SharedGroup : public SharedGate {
     const auto all_left = [&] { return part.exit_generation.load() != seen; };
     const auto has_left = [&](int r) { return slot(r).left.load(std::memory_order_acquire) == generation + 1u; };
     await(me, call, part.signal, all_left, has_left, [&](const Failure& failure) { host_->fail(failure); });
+  }
+
+  // ---- exchanges in two halves ------------------------------------------------------------------------------------
+
+  // Offers `in` without waiting; this rank's next offer is the next exchange, whatever it does in between. Gives its number.
+  // The memory is kept until all have read it; the caller's own is copied, and free on return.
+  std::uint64_t post(const Caller& me, const CallInfo& call, Buffer in, std::size_t in_bytes) {
+    if (failed() || host_->failed()) throw_failure(me, call);
+    host_->sweep();
+    const std::uint64_t number = posted_;
+    SHARDWISE_REQUIRE(number < SharedPart::most_posts || all_taken(number - SharedPart::most_posts),
+                      text("shardwise: more than ", SharedPart::most_posts, " exchanges of one group are under way"));
+    SharedPost& mine = part.post(size, me.rank, number);
+    Buffer copy = offer(mine.in, in.data(), in_bytes);
+    if (failed()) throw_failure(me, call);
+    mine.call = call;
+    mine.posted.store(SharedPost::mark(part.id, number));
+    ++posted_;
+    host_->hold({copy ? std::move(copy) : std::move(in), part_at_, part.id, number, size});
+    if (all_posted(number)) part.signal.notify();
+    return number;
+  }
+  bool all_posted(std::uint64_t number) const {
+    for (int r = 0; r < size; ++r)
+      if (!has_posted(r, number)) return false;
+    return true;
+  }
+
+  // Waits until all have posted, then runs `body` over their inputs. Throws as `exchange` does; to be called once, or again
+  // after it has thrown.
+  void finish(const Caller& me, const CallInfo& call, std::uint64_t number, PeersFunction body) {
+    await(
+        me, call, part.signal, [&] { return all_posted(number); }, [&](int r) { return has_posted(r, number); },
+        [&](const Failure& failure) { host_->fail(failure); });
+    if (failed() || host_->failed()) throw_failure(me, call);
+    compare(me, [&](int r) -> const CallInfo& { return part.post(size, r, number).call; });
+    for (int r = 0; r < size; ++r)
+      in_[static_cast<std::size_t>(r)] = host_->find(host_rank(r), part.post(size, r, number).in);
+    std::fill(out_.begin(), out_.end(), nullptr);
+    body(Peers{size, in_.data(), out_.data()});
+    if (failed() || host_->failed()) throw_failure(me, call);  // what was read may have been anything
+  }
+
+  // This rank reads no more of it. Never waits.
+  void take(const Caller& me, std::uint64_t number) {
+    part.post(size, me.rank, number).taken.store(SharedPost::mark(part.id, number));
+    if (all_taken(number)) part.signal.notify();
+    host_->sweep();
+  }
+  bool all_taken(std::uint64_t number) const { return part.all_taken(size, part.id, number); }
+
+  // Returns once every rank has taken it.
+  void await_takes(const Caller& me, const CallInfo& call, std::uint64_t number) {
+    const auto has_taken = [&](int r) {
+      return SharedPost::reached(part.post(size, r, number).taken, SharedPost::mark(part.id, number));
+    };
+    await(
+        me, call, part.signal, [&] { return all_taken(number); }, has_taken,
+        [&](const Failure& failure) { host_->fail(failure); });
+    host_->sweep();
   }
 
   // ---- messages ---------------------------------------------------------------------------------------------------
@@ -267,7 +327,7 @@ class SharedGroup : public SharedGate {
   Buffer offer(SharedOffer& where, const void* in, std::size_t bytes) const {
     Arena& arena = host_->arena();
     where = {};
-    if (in == nullptr || bytes == 0 || size == 1) return {};
+    if (in == nullptr || bytes == 0) return {};
     if (arena.contains(in)) {
       where = {SharedOffer::arena, arena.offset_of(in)};
       return {};
@@ -296,12 +356,9 @@ class SharedGroup : public SharedGate {
     return {};
   }
 
-  void find_inputs(int rank, std::uint32_t generation) {
-    for (int r = 0; r < size; ++r) {
-      const SharedOffer& offer = slot(r).in[generation & 1u];
-      in_[static_cast<std::size_t>(r)] =
-          r == rank && offer.place == SharedOffer::arena ? nullptr : host_->find(host_rank(r), offer);
-    }
+  void find_inputs(std::uint32_t generation) {
+    for (int r = 0; r < size; ++r)
+      in_[static_cast<std::size_t>(r)] = host_->find(host_rank(r), slot(r).in[generation & 1u]);
   }
 
   bool has_arrived(int rank, std::uint32_t generation) const {
@@ -358,14 +415,18 @@ class SharedGroup : public SharedGate {
     return missing;
   }
 
+  bool has_posted(int rank, std::uint64_t number) const {
+    return SharedPost::reached(part.post(size, rank, number).posted, SharedPost::mark(part.id, number));
+  }
+
   // Every rank looks at all calls, so all come to the same verdict.
-  void compare(const Caller& me, std::uint32_t generation) const {
-    const CallInfo& first = slot(0).call[generation & 1u];
+  template <class Call>
+  void compare(const Caller& me, Call call_of) const {
+    const CallInfo& first = call_of(0);
     for (int r = 1; r < size; ++r) {
-      const CallInfo& other = slot(r).call[generation & 1u];
-      if (first == other) [[likely]]
+      if (first == call_of(r)) [[likely]]
         continue;
-      const Failure failure = mismatch(me, 0, first, r, other);
+      const Failure failure = mismatch(me, 0, first, r, call_of(r));
       host_->fail(failure);
       detail::throw_failure(failure, {});
     }
@@ -377,6 +438,7 @@ class SharedGroup : public SharedGate {
   const std::uint64_t copies_at_;
   std::vector<const std::byte*> in_;
   std::vector<std::byte*> out_;
+  std::uint64_t posted_ = 0;  // so many exchanges by this rank
 };
 
 }  // namespace shardwise::detail

@@ -18,6 +18,7 @@
 #include <shardwise/backends/process/arena.hpp>
 #include <shardwise/backends/process/descriptor.hpp>
 #include <shardwise/backends/process/segment.hpp>
+#include <shardwise/base/buffer.hpp>
 #include <shardwise/comm/failure.hpp>
 #include <shardwise/comm/wait.hpp>
 
@@ -39,6 +40,15 @@ struct SharedGate {
 
   SharedPart& part;
   const int size;
+};
+
+// Memory that a rank has posted, kept until all ranks of the group have read it, whatever becomes of the group here.
+struct SharedHeld {
+  Buffer memory;
+  std::uint64_t part_at;
+  std::uint64_t group;
+  std::uint64_t number;
+  int ranks;
 };
 
 // Told of a failure that this process found: to tell the other hosts.
@@ -73,7 +83,8 @@ class SharedHost {
   // Where this process finds what rank r offers; null for nothing.
   const std::byte* find(int r, const SharedOffer& offer) const {
     if (offer.place == SharedOffer::segment) return segment_.data() + offer.offset;
-    return offer.place == SharedOffer::arena ? rank(r).arena.data() + offer.offset : nullptr;
+    if (offer.place == SharedOffer::nowhere) return nullptr;
+    return (r == self_ ? arena_.at(0) : rank(r).arena.data()) + offer.offset;
   }
 
   // ---- failures ---------------------------------------------------------------------------------------------------
@@ -120,6 +131,20 @@ class SharedHost {
     return header().failure.get();
   }
 
+  // ---- what the others may still read --------------------------------------------------------------------------------
+
+  // Until all have read it: `sweep` says.
+  void hold(SharedHeld held) { held_.push_back(std::move(held)); }
+  // Frees what nobody reads any more. After a failure nobody trusts what he reads.
+  void sweep() {
+    const bool stopped = failed();
+    const auto free = [&](const SharedHeld& h) {
+      SharedPart& part = header().part(h.part_at);
+      return stopped || part.id != h.group || part.all_taken(h.ranks, h.group, h.number);
+    };
+    held_.erase(std::remove_if(held_.begin(), held_.end(), free), held_.end());
+  }
+
   // ---- who is there -----------------------------------------------------------------------------------------------
 
   // This rank's program is over: nobody needs to wait for it.
@@ -159,6 +184,7 @@ class SharedHost {
   std::mutex mutex_;
   std::vector<std::weak_ptr<SharedGate>> gates_;
   bool spread_ = false;
+  std::vector<SharedHeld> held_;  // used by one thread
 };
 
 }  // namespace shardwise::detail
