@@ -52,11 +52,18 @@ class GlooTransport final : public Transport {
     context_->setTimeout(std::max(deadline / 5, std::chrono::milliseconds(1)));
     const std::vector<std::uint64_t> secrets = offer(store, job);
     const std::vector<Offer> offers = collect(store, job, secrets, until);
-    {
+    try {
       const LoopTicker ticker(*device_);
       for (const Offer& offer : offers) connect_pair(offer);
+      greet(offers, until);
+    } catch (const TransportError& e) {
+      close();
+      const std::string whom = e.peers.empty() ? "" : std::string(text(" to rank ", e.peers[0]));
+      const std::string what =
+          text("shardwise::rendezvous: rank ", rank_, " could not connect", whom, " over Gloo: ", e.what());
+      if (e.kind == TransportError::late) throw TimeoutError(what);
+      throw PeerFailedError(what);
     }
-    greet(offers, until);
   }
 
   void exchange(const MessageHeader& header, std::span<const Outgoing> out, std::span<const Incoming> in,
@@ -201,8 +208,7 @@ class GlooTransport final : public Transport {
       connecting_.store(nullptr);
       if (closed_.load()) fail_closed();
       const bool late = std::strstr(e.what(), "timeout") != nullptr;
-      throw TransportError(late ? TransportError::late : TransportError::lost, {offer.peer},
-                           text("rank ", rank_, " cannot connect to rank ", offer.peer, " over Gloo: ", e.what()));
+      throw TransportError(late ? TransportError::late : TransportError::lost, {offer.peer}, first_words(e.what()));
     }
     connecting_.store(nullptr);
     if (closed_.load()) fail_closed();
@@ -227,31 +233,24 @@ class GlooTransport final : public Transport {
     for (const Offer& offer : offers) {
       GlooConnection& peer = connection(offer.peer);
       await_greeting(peer, until);
-      const std::optional<MessageHeader> theirs = peer.next_header();
-      if (!theirs || !is_known(*theirs) || theirs->group != offer.secret || theirs->elements < 1024)
-        fail_lost(
-            offer.peer,
-            text("who connected in its place does not belong to this run, or is of another version of shardwise"));
-      guarded(peer, until, [&] { peer.receive_header(); });
-      peer.limit_chunk(static_cast<std::size_t>(theirs->elements));
+      MessageHeader theirs;
+      guarded(peer, until, [&] { theirs = peer.receive_header(); });
+      if (!is_known(theirs) || theirs.group != offer.secret || theirs.elements < 1024)
+        fail_lost(offer.peer,
+                  "who connected in its place does not belong to this run, or is of another version of shardwise");
+      peer.limit_chunk(static_cast<std::size_t>(theirs.elements));
     }
   }
 
-  void await_greeting(GlooConnection& peer, Clock::time_point until) {
-    while (!peer.next_header()) {
+  // Not by a look at the message: Gloo's event loop may have taken the first bytes while the pair was still asynchronous.
+  void await_greeting(const GlooConnection& peer, Clock::time_point until) const {
+    for (;;) {
       pollfd fd{peer.socket(), POLLIN, 0};
-      const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
-      if (left.count() <= 0) throw TransportError(TransportError::late, {peer.peer()}, "no greeting");
-      const int ready = poll(&fd, 1, static_cast<int>(std::min<std::int64_t>(left.count(), 1000)));
+      const int ready = poll(&fd, 1, static_cast<int>(std::min<std::int64_t>(left_until(until).count(), 100)));
       if (closed_.load()) fail_closed();
-      if (ready > 0 && ended(peer)) fail_lost(peer.peer(), "it closed the connection");
-      if (ready > 0) usleep(100);  // part of it has come
+      if (ready > 0) return;
+      if (Clock::now() >= until) throw TransportError(TransportError::late, {peer.peer()}, "it sent no greeting");
     }
-  }
-  static bool ended(const GlooConnection& peer) {
-    char byte = 0;
-    const ssize_t n = recv(peer.socket(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
   }
 
   // ---- one exchange ----------------------------------------------------------------------------------------------
