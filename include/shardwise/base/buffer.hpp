@@ -69,7 +69,8 @@ class BlockCache {
       }
   }
 
-  static Block* take(std::size_t bytes) {
+  // Not inlined, as give: the cache and its guard would stand in every place that makes or drops something.
+  [[gnu::noinline]] static Block* take(std::size_t bytes) {
     const std::size_t c = bytes <= 64 ? 6 : static_cast<std::size_t>(std::bit_width(bytes - 1));
     BlockSource* const source = block_source.load(std::memory_order_acquire);
     if (SHARDWISE_CACHE_BLOCKS && alive()) {
@@ -91,7 +92,7 @@ class BlockCache {
     return make(source, c, sizeof(Block) + size);
   }
 
-  static void give(Block* block) {
+  [[gnu::noinline]] static void give(Block* block) {
     if (SHARDWISE_CACHE_BLOCKS && alive()) {
       List& list = local().lists_[block->size_class];
       const std::size_t limit = block->size_class >= 24 ? 4 : (std::size_t{1} << 26) >> block->size_class;
@@ -182,9 +183,11 @@ class Buffer {
 
  private:
   void release() noexcept {
-    if (owner_ == nullptr || owner_->owners.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    memory_count().held -= static_cast<std::int64_t>(owner_->counted);
-    BlockCache::give(owner_);
+    if (owner_ != nullptr && owner_->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) give_back(owner_);
+  }
+  [[gnu::noinline]] static void give_back(Block* block) noexcept {
+    memory_count().held -= static_cast<std::int64_t>(block->counted);
+    BlockCache::give(block);
   }
 
   Block* owner_ = nullptr;

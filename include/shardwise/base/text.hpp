@@ -26,7 +26,7 @@ class Piece {
   template <std::size_t R>
   constexpr Piece(const Shape<R>& s) : data_(s.data()), number_(static_cast<std::int64_t>(R)), kind_(sizes) {}
 
-  void append_to(std::string& out) const {
+  [[gnu::cold]] void append_to(std::string& out) const {
     if (kind_ == words) {
       out.append(static_cast<const char*>(data_), static_cast<std::size_t>(number_));
     } else if (kind_ == whole) {
@@ -44,7 +44,7 @@ class Piece {
   }
 
  private:
-  [[gnu::noinline]] static void append_number(std::string& out, std::int64_t n) {
+  [[gnu::noinline, gnu::cold]] static void append_number(std::string& out, std::int64_t n) {
     char digits[24];
     char* first = digits + sizeof digits;
     // In unsigned arithmetic: the smallest number has no positive counterpart.

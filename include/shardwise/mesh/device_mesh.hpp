@@ -217,28 +217,8 @@ class DeviceMesh {
   /// The communicator over a set of axes (bit a for axis a) through this rank, ranks in row-major order of these axes.
   /// The first call for a set of several axes is collective over the mesh. Members only.
   const Comm& group(std::uint32_t set) const {
-    if (const Comm* known = find(set)) return *known;
-    const std::uint32_t all = (1u << ndim) - 1u;
-    std::int64_t color = 0;
-    std::int64_t key = 0;
-    Name name;
-    for (std::size_t a = 0; a < ndim; ++a) {
-      if ((set >> a & 1u) == 0) {
-        color = color * grid_->shape[a] + grid_->coordinate[a];
-      } else {
-        key = key * grid_->shape[a] + grid_->coordinate[a];
-        name = name.empty() ? names[a] : join_names(name, names[a]);
-      }
-    }
-    const Comm* whole = find(all);
-    if constexpr (detail::GroupsListedRanks<Comm>) {
-      const Comm part = grid_->world->subgroup(ranks_through_me(set)).with_deadline(whole->deadline());
-      grid_->groups.emplace_back(set, std::make_shared<const Comm>(part.with_axis(name)));
-    } else {
-      auto part = whole->split(static_cast<int>(color), static_cast<int>(key));
-      grid_->groups.emplace_back(set, std::make_shared<const Comm>(part->with_axis(name)));
-    }
-    return *grid_->groups.back().second;
+    const Comm* known = find(set);
+    return known != nullptr ? *known : make_group(set);
   }
   template <Name Axis>
   const Comm& communicator() const {
@@ -268,6 +248,30 @@ class DeviceMesh {
     return nullptr;
   }
 
+  [[gnu::noinline, gnu::cold]] const Comm& make_group(std::uint32_t set) const {
+    const std::uint32_t all = (1u << ndim) - 1u;
+    std::int64_t color = 0;
+    std::int64_t key = 0;
+    Name name;
+    for (std::size_t a = 0; a < ndim; ++a) {
+      if ((set >> a & 1u) == 0) {
+        color = color * grid_->shape[a] + grid_->coordinate[a];
+      } else {
+        key = key * grid_->shape[a] + grid_->coordinate[a];
+        name = name.empty() ? names[a] : join_names(name, names[a]);
+      }
+    }
+    const Comm* whole = find(all);
+    if constexpr (detail::GroupsListedRanks<Comm>) {
+      const Comm part = grid_->world->subgroup(ranks_through_me(set)).with_deadline(whole->deadline());
+      grid_->groups.emplace_back(set, std::make_shared<const Comm>(part.with_axis(name)));
+    } else {
+      auto part = whole->split(static_cast<int>(color), static_cast<int>(key));
+      grid_->groups.emplace_back(set, std::make_shared<const Comm>(part->with_axis(name)));
+    }
+    return *grid_->groups.back().second;
+  }
+
   template <std::size_t M>
   static constexpr std::uint32_t axis_set(const std::array<Name, M>& chosen) {
     std::uint32_t set = 0;
@@ -276,7 +280,7 @@ class DeviceMesh {
     return set;
   }
 
-  std::vector<int> ranks_through_me(std::uint32_t set) const {
+  [[gnu::cold]] std::vector<int> ranks_through_me(std::uint32_t set) const {
     std::vector<int> chosen;
     for (std::size_t r = 0; r < grid_->ranks.size(); ++r) {
       auto rest = static_cast<std::int64_t>(r);
@@ -300,8 +304,8 @@ class DeviceMesh {
 /// world, a size is not positive, or `options.ranks` repeats a rank, misses the grid's size or leaves the world.
 /// PyTorch: `init_device_mesh`.
 template <Name... Axes, class Comm>
-DeviceMesh<Comm, Axes...> init_device_mesh(const Comm& world, const std::int64_t (&shape)[sizeof...(Axes)],
-                                           const MeshOptions& options = {}) {
+[[gnu::cold]] DeviceMesh<Comm, Axes...>
+init_device_mesh(const Comm& world, const std::int64_t (&shape)[sizeof...(Axes)], const MeshOptions& options = {}) {
   static_assert(
       RankedCommunicator<Comm>,
       "shardwise::init_device_mesh: [M5] the first argument is a communicator, such as run_ranks hands to its function; "

@@ -30,7 +30,8 @@ struct LinearOptions {
 
 /// A linear layer, uniform in +-1/sqrt(in) as PyTorch initialises it.
 template <RealElement T = float>
-Linear<Unsharded<T>> linear(std::int64_t in_features, std::int64_t out_features, const LinearOptions& options = {}) {
+[[gnu::cold]] Linear<Unsharded<T>> linear(std::int64_t in_features, std::int64_t out_features,
+                                          const LinearOptions& options = {}) {
   const double bound = in_features > 0 ? 1.0 / std::sqrt(static_cast<double>(in_features)) : 0.0;
   const T low = static_cast<T>(static_cast<float>(-bound));
   const T high = static_cast<T>(static_cast<float>(bound));

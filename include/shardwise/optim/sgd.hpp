@@ -29,7 +29,7 @@ struct SGDOptions {
 class SGD {
  public:
   /// Throws `Error` for a negative rate, momentum or decay, and for Nesterov without momentum or with dampening.
-  explicit SGD(ParameterList parameters, const SGDOptions& options = {})
+  [[gnu::cold]] explicit SGD(ParameterList parameters, const SGDOptions& options = {})
       : parameters_(std::move(parameters)), options_(options), momentum_(parameters_.size()) {
     SHARDWISE_REQUIRE(options.lr >= 0,
                       detail::text("shardwise::optim::SGD: a learning rate of ", options.lr, "; it is not negative"));

@@ -70,7 +70,7 @@ class Parallelizer {
   };
 
   template <class New>
-  New share(const std::shared_ptr<TensorImpl>& impl) {
+  [[gnu::cold]] New share(const std::shared_ptr<TensorImpl>& impl) {
     if constexpr (New::distributed)
       return New(impl, mesh_);
     else
@@ -79,7 +79,7 @@ class Parallelizer {
 
   // A copy of the source rank's values: this rank's part of them, or all.
   template <class New, class Old>
-  New moved(const Old& old) {
+  [[gnu::cold]] New moved(const Old& old) {
     const Extents& global = old.impl()->global;
     if constexpr (New::distributed) {
       New made = make_tensor<typename New::value_type, New::rank, typename New::layout_type>(global, mesh_);
@@ -93,13 +93,13 @@ class Parallelizer {
     }
   }
   template <bool Interleaved, class Old, class New>
-  void fill(const PlacementList<Mesh::ndim>& placements, const Old& old, New& made) {
+  [[gnu::cold]] void fill(const PlacementList<Mesh::ndim>& placements, const Old& old, New& made) {
     if (mesh_.is_member())
       distribute<Interleaved>(mesh_, placements, old.impl()->global, dtype_of<typename New::value_type>, source_,
                               old.data(), made.data(), made.bytes());
   }
 
-  [[gnu::noinline]] const Tied* find(const TensorImpl* old, const char* type, const Name& name) const {
+  [[gnu::noinline, gnu::cold]] const Tied* find(const TensorImpl* old, const char* type, const Name& name) const {
     for (const Tied& t : tied_)
       if (t.old == old) {
         SHARDWISE_REQUIRE(t.type == type,
@@ -111,7 +111,8 @@ class Parallelizer {
       }
     return nullptr;
   }
-  [[gnu::noinline]] void remember(const TensorImpl* old, const char* type, const std::shared_ptr<TensorImpl>& made) {
+  [[gnu::noinline, gnu::cold]] void remember(const TensorImpl* old, const char* type,
+                                             const std::shared_ptr<TensorImpl>& made) {
     tied_.push_back({old, type, made});
   }
 
@@ -131,7 +132,7 @@ struct OnItsWay {
   P& parallelizer;
 
   template <class New>
-  operator New() const {  // NOLINT: brace initialisation of the aggregate asks for it
+  [[gnu::cold]] operator New() const {  // NOLINT: brace initialisation of the aggregate asks for it
     if constexpr (is_param<New>) {
       return parallelizer.template parameter<New>(old);
     } else if constexpr (is_child<New>) {
@@ -159,7 +160,7 @@ struct OnItsWay {
 };
 
 template <class New, class Old, class P>
-New parallelized(Old& old, P& parallelizer) {
+[[gnu::cold]] New parallelized(Old& old, P& parallelizer) {
   return visit_members(old, [&](auto&... member) {
     return New{OnItsWay<std::remove_reference_t<decltype(member)>, P>{member, parallelizer}...};
   });
@@ -235,7 +236,7 @@ class MeshContext {
 namespace detail {
 
 template <auto plan_or_style, class M, class Mesh>
-auto parallelize(M& module, const Mesh& mesh, const ParallelizeOptions& options, bool release) {
+[[gnu::cold]] auto parallelize(M& module, const Mesh& mesh, const ParallelizeOptions& options, bool release) {
   static_assert(
       Mesh::ndim == 1,
       "shardwise::parallelize_module: [Q1] plans work on one mesh axis; give the sub-mesh of that axis: mesh.get<\"tp\">()");

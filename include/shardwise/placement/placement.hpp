@@ -172,7 +172,7 @@ using placement_type = typename placement_of<Code>::type;
 template <std::size_t N>
 using PlacementList = std::array<PlacementValue, N>;
 
-inline std::string to_string(const PlacementValue& p) {
+[[gnu::cold]] inline std::string to_string(const PlacementValue& p) {
   switch (p.kind) {
     case PlacementKind::replicate: return "R";
     case PlacementKind::shard: return text("S(", p.dim, ")");

@@ -134,7 +134,7 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
 
   /// A group for every color, its ranks ordered by key, then by rank here; nothing for a negative color. Label and
   /// deadline are inherited. Ranks: all.
-  std::optional<ThreadCommunicator> split(int color, int key) const {
+  [[gnu::cold]] std::optional<ThreadCommunicator> split(int color, int key) const {
     const std::vector<int> members = detail::split_members(exchange_choices(color, key), color);
     // The first member makes the group, the others copy its handle.
     std::shared_ptr<detail::ThreadGroup> made, shared;
@@ -159,7 +159,7 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
 
   /// Tells all ranks of the world that this one gives up: what they wait for, and every later call, throws
   /// PeerFailedError with the reason.
-  void abort(std::string reason) const {
+  [[gnu::cold]] void abort(std::string reason) const {
     const int self = group_->world_rank(rank());
     group_->world().fail({detail::FailureKind::peer, detail::text("rank ", self, " aborted: ", reason), self});
   }
@@ -178,7 +178,7 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
   }
 
   std::string rank_text(int r) const { return group_->rank_text(r); }
-  [[noreturn]] void fail(std::string mismatch) const {
+  [[noreturn, gnu::cold]] void fail(std::string mismatch) const {
     const detail::Failure failure{detail::FailureKind::mismatch, std::move(mismatch), group_->world_rank(rank())};
     group_->world().fail(failure);
     detail::throw_failure(failure, {});

@@ -75,7 +75,7 @@ class ThreadGroup : public ThreadGate {
  public:
   static constexpr std::size_t staged_limit = 32 * 1024;
 
-  ThreadGroup(std::shared_ptr<ThreadWorld> world, std::vector<int> world_ranks)
+  [[gnu::cold]] ThreadGroup(std::shared_ptr<ThreadWorld> world, std::vector<int> world_ranks)
       : ThreadGate(static_cast<int>(world_ranks.size())), world_(std::move(world)),
         world_ranks_(std::move(world_ranks)), slots_(std::make_unique<Slot[]>(world_ranks_.size())),
         mailboxes_(std::make_unique<ThreadMailbox[]>(world_ranks_.size())), posts_(size), id_(next_id()) {
@@ -88,7 +88,8 @@ class ThreadGroup : public ThreadGate {
     for (std::size_t i = 0; i < 2 * n; ++i) staged_in_[i] = staging_.get() + i * staged_limit;
   }
 
-  static std::shared_ptr<ThreadGroup> make(std::shared_ptr<ThreadWorld> world, std::vector<int> world_ranks) {
+  [[gnu::cold]] static std::shared_ptr<ThreadGroup> make(std::shared_ptr<ThreadWorld> world,
+                                                         std::vector<int> world_ranks) {
     auto group = std::make_shared<ThreadGroup>(world, std::move(world_ranks));
     world->add(group);
     return group;
@@ -206,9 +207,7 @@ class ThreadGroup : public ThreadGate {
   Peers peers(std::uint32_t generation) {
     return {size, in_.data() + half(generation), out_.data() + half(generation)};
   }
-  Peers staged_peers(std::uint32_t generation) {
-    return {size, staged_in_.data() + half(generation), nullptr};
-  }
+  Peers staged_peers(std::uint32_t generation) { return {size, staged_in_.data() + half(generation), nullptr}; }
 
   [[noreturn, gnu::noinline, gnu::cold]] void throw_failure(const Caller& me, const CallInfo& call) const {
     detail::throw_failure(world_->failure(world_rank(me.rank)), operation_text(call, me.axis));

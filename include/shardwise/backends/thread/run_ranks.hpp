@@ -18,7 +18,7 @@ namespace shardwise {
 /// does a rank that returns while others still wait for it. Throws: the first exception that was not such a
 /// consequence, as it was.
 template <class F>
-void run_ranks(int n, F&& f) {
+[[gnu::cold]] void run_ranks(int n, F&& f) {
   SHARDWISE_REQUIRE(n >= 1 && n <= 1024, detail::text("shardwise::run_ranks: 1 to 1024 ranks, not ", n));
   const auto world = std::make_shared<detail::ThreadWorld>(n);
   std::vector<int> ranks;

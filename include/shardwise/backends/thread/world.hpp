@@ -49,7 +49,7 @@ struct ThreadGate {
 
 class ThreadWorld {
  public:
-  explicit ThreadWorld(int ranks)
+  [[gnu::cold]] explicit ThreadWorld(int ranks)
       : ranks_(std::make_unique<Rank[]>(static_cast<std::size_t>(ranks))), size_(ranks),
         patience_(patience_for(ranks)) {}
 
@@ -57,7 +57,7 @@ class ThreadWorld {
   // By the ranks of the world: a small group of a large world shares the cores with all of it.
   Patience patience() const { return patience_; }
 
-  void add(const std::shared_ptr<ThreadGate>& gate) {
+  [[gnu::cold]] void add(const std::shared_ptr<ThreadGate>& gate) {
     const std::lock_guard lock(mutex_);
     gates_.erase(std::remove_if(gates_.begin(), gates_.end(), [](const auto& g) { return g.expired(); }), gates_.end());
     gates_.push_back(gate);
@@ -65,13 +65,13 @@ class ThreadWorld {
   }
 
   // The first failure stays; it stops every group.
-  void fail(Failure failure) {
+  [[gnu::cold]] void fail(Failure failure) {
     const std::lock_guard lock(mutex_);
     spread(std::move(failure));
   }
 
   // Fails unless `gate` has completed generation `generation` or failed meanwhile: in either case its word says so.
-  void fail_unless_complete(ThreadGate& gate, std::uint32_t generation, Failure failure) {
+  [[gnu::cold]] void fail_unless_complete(ThreadGate& gate, std::uint32_t generation, Failure failure) {
     const std::lock_guard lock(mutex_);
     std::uint64_t word = gate.word.load();
     do {
@@ -80,14 +80,14 @@ class ThreadWorld {
     spread(std::move(failure));
   }
 
-  Failure failure(int world_rank) {
+  [[gnu::cold]] Failure failure(int world_rank) {
     const std::lock_guard lock(mutex_);
     if (failure_.found_by != world_rank) rank(world_rank).told = true;
     return failure_;
   }
 
   // The rank's function is over, in one way or another: nobody needs to wait for it.
-  void depart(int world_rank) {
+  [[gnu::cold]] void depart(int world_rank) {
     rank(world_rank).departed.store(true);
     departures_.fetch_add(1);
     const std::lock_guard lock(mutex_);
@@ -99,12 +99,12 @@ class ThreadWorld {
 
   // An exception that left a rank's function. One thrown after the rank was told of another's failure is a
   // consequence, whatever its type: user code may have wrapped it.
-  void record(int world_rank, std::exception_ptr exception) {
+  [[gnu::cold]] void record(int world_rank, std::exception_ptr exception) {
     const std::lock_guard lock(mutex_);
     std::exception_ptr& first = rank(world_rank).told ? first_consequence_ : first_original_;
     if (first == nullptr) first = std::move(exception);
   }
-  std::exception_ptr first_exception() {
+  [[gnu::cold]] std::exception_ptr first_exception() {
     const std::lock_guard lock(mutex_);
     return first_original_ != nullptr ? first_original_ : first_consequence_;
   }
@@ -117,7 +117,7 @@ class ThreadWorld {
 
   Rank& rank(int r) const { return ranks_[static_cast<std::size_t>(r)]; }
 
-  void spread(Failure failure) {
+  [[gnu::cold]] void spread(Failure failure) {
     if (failure_.kind != FailureKind::none) return;
     failure_ = std::move(failure);
     for (const auto& weak : gates_)
