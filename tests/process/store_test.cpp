@@ -476,6 +476,7 @@ TEST_CASE("strangers are refused and reported once a kind, and the run goes on")
   INFO(log);
   CHECK(occurrences(log, "something else than a rank does") == 1);
   CHECK(occurrences(log, "did not say in time") == 1);
+  CHECK(occurrences(log, "said nothing while many others came") == 1);
   CHECK(occurrences(log, "\n") <= 4);
   CHECK(log.find("secret") == std::string::npos);
   CHECK(world.notices[0]->count() == 0);
@@ -495,6 +496,38 @@ TEST_CASE("a joined rank that sends nonsense is dead to the others, and they go 
   const Notice n = world.notices[0]->wait(NoticeKind::died);
   CHECK(n.rank == 1);
   CHECK(n.failure.message == "rank 1 died: it sent what no rank sends");
+}
+
+TEST_CASE("what holds rank 0's place without knowing the token is no store to a rank") {
+  const Watchdog watchdog(60);
+  const Hello nobody;
+  const std::string magic(store_magic);
+  const std::string welcome = FrameWriter(Frame::welcome).words(view(join_code("guess", "store", "", nobody))).done();
+  // columns: what the impostor sends, what the rank says of it
+  const std::pair<std::string, const char*> impostors[] = {
+      {magic + random_nonce() + welcome, "does not know the token"},
+      {magic + random_nonce() + FrameWriter(Frame::welcome).words("").done(), "does not know the token"},
+      {"HTTP/1.1 400 Bad Request: this is some server of another kind", "is no store of shardwise"},
+      {magic + random_nonce() + "\xff\xff\xff\xff", "does not take it for a rank"}};
+  for (const auto& [bytes, words] : impostors) {
+    const Listener listener = listen_at_endpoint(fresh_name(), false);
+    std::atomic<bool> over{false};
+    std::thread impostor([&] {
+      std::vector<Descriptor> held;
+      while (!over) {
+        if (!wait_for(listener.sockets[0], POLLIN, Clock::now() + 5ms)) continue;
+        held.emplace_back(accept4(listener.sockets[0].get(), nullptr, nullptr, SOCK_CLOEXEC));
+        send_all(held.back(), bytes, Clock::now() + soon);
+      }
+    });
+    const std::string said = message_of<Error>(
+        [&] { StoreClient(listener.endpoint, 1, options(2, "secret"), NoticeHandler([](const Notice&) {}), 100ms); });
+    over = true;
+    impostor.join();
+    INFO(said);
+    CHECK(said.find(words) != std::string::npos);
+    CHECK(said.find(to_string(listener.endpoint)) != std::string::npos);
+  }
 }
 
 TEST_CASE("the store's memory is bounded") {
