@@ -185,7 +185,7 @@ bool is_closed(const Descriptor& s) {
   std::string sink;
   const TimePoint end = Clock::now() + soon;
   while (wait_for(s, POLLIN, end))
-    if (receive_some(s, sink) != Received::more) return true;
+    if (receive_some(s, sink) != SocketRead::more) return true;
   return false;
 }
 

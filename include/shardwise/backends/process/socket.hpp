@@ -198,19 +198,19 @@ inline bool send_all(const Descriptor& s, std::string_view bytes, TimePoint end)
 }
 
 // Appends what is there. More: perhaps some more may come; closed: the other end has nothing more to say; failed: errno.
-enum class Received : unsigned char { more, closed, failed };
+enum class SocketRead : unsigned char { more, closed, failed };
 
-inline Received receive_some(const Descriptor& s, std::string& into) {
+inline SocketRead receive_some(const Descriptor& s, std::string& into) {
   char part[16384];
   for (;;) {
     const ssize_t n = recv(s.get(), part, sizeof part, MSG_DONTWAIT);
     if (n > 0) {
       into.append(part, static_cast<std::size_t>(n));
-      return Received::more;
+      return SocketRead::more;
     }
-    if (n == 0) return Received::closed;
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return Received::more;
-    if (errno != EINTR) return Received::failed;
+    if (n == 0) return SocketRead::closed;
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return SocketRead::more;
+    if (errno != EINTR) return SocketRead::failed;
   }
 }
 

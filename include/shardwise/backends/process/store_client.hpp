@@ -175,7 +175,7 @@ class StoreClient final : public KeyValueStore {
         obstacle_ = "something listens there, but does not answer";
         return false;
       }
-      if (receive_some(s, bytes) != Received::more) {
+      if (receive_some(s, bytes) != SocketRead::more) {
         obstacle_ = "the connection was closed before rank 0's store let this rank in";
         return false;
       }
@@ -304,9 +304,9 @@ class StoreClient final : public KeyValueStore {
       }
       if (in_.too_large()) return end("it sent what no store sends");
       wait_for(socket_, POLLIN, TimePoint::max());
-      const Received got = receive_some(socket_, in_.bytes());
-      if (got == Received::closed) return end("its process ended, and the store with it");
-      if (got == Received::failed)
+      const SocketRead got = receive_some(socket_, in_.bytes());
+      if (got == SocketRead::closed) return end("its process ended, and the store with it");
+      if (got == SocketRead::failed)
         return end(errno == ECONNRESET ? "its process ended, and the store with it"
                                        : std::string(text("it cannot be reached any more: ", system_text())));
     }

@@ -220,7 +220,7 @@ class StoreServer {
   }
 
   void read(Connection& c) {
-    const Received got = receive_some(c.socket, c.in.bytes());
+    const SocketRead got = receive_some(c.socket, c.in.bytes());
     const int error = errno;
     for (;;) {
       const auto payload = c.in.next(c.rank < 0 ? largest_hello : largest_frame);
@@ -230,9 +230,9 @@ class StoreServer {
     }
     if (c.in.too_large())
       broken(c);
-    else if (got == Received::closed)
+    else if (got == SocketRead::closed)
       lost(c, "its process ended without a goodbye");
-    else if (got == Received::failed)
+    else if (got == SocketRead::failed)
       lost(c, error == ECONNRESET ? "its process ended without a goodbye"
                                   : std::string(text("it cannot be reached any more: ", std::strerror(error))));
   }

@@ -1,0 +1,97 @@
+// from_env: this process' place in the world that its launcher made. Layer: backends/any.
+#pragma once
+
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <shardwise/backends/any/communicator.hpp>
+#include <shardwise/backends/process/environment.hpp>
+#include <shardwise/backends/process/world.hpp>
+#include <shardwise/backends/thread.hpp>
+
+namespace shardwise {
+
+namespace detail {
+
+// A rank of a launcher's world of several processes.
+inline bool was_launched(const LaunchEnvironment& environment) {
+  return environment.size > 1 && environment.backend != "thread";
+}
+
+// `run` tells worlds apart that the same processes make one after the other.
+inline std::shared_ptr<ProcessWorld> join_world_of(const LaunchEnvironment& environment, const std::string& run = {}) {
+  SHARDWISE_REQUIRE(!environment.endpoint.empty(), environment.no_endpoint);
+  WorldPlace place;
+  place.rank = environment.rank;
+  place.size = environment.size;
+  place.endpoint = environment.endpoint;
+  place.store.run_id = environment.run_id + run;
+  place.store.token = environment.token;
+  place.host_id = environment.host_id;
+  return ProcessWorld::join(std::move(place));
+}
+
+// The ranks of a world of one: this thread.
+inline ThreadCommunicator alone() {
+  return {ThreadGroup::make(std::make_shared<ThreadWorld>(1), std::vector<int>{0}), 0};
+}
+
+// An exception that nobody catches ends the process; the other ranks are told its words before.
+class LastWords {
+ public:
+  explicit LastWords(std::weak_ptr<ProcessWorld> world) {
+    world_of_process() = std::move(world);
+    before() = std::set_terminate(&say);
+  }
+
+ private:
+  static std::weak_ptr<ProcessWorld>& world_of_process() {
+    static std::weak_ptr<ProcessWorld> world;
+    return world;
+  }
+  static std::terminate_handler& before() {
+    static std::terminate_handler handler = nullptr;
+    return handler;
+  }
+  [[noreturn]] static void say() {
+    const std::shared_ptr<ProcessWorld> world = world_of_process().lock();
+    if (world != nullptr && std::current_exception() != nullptr) {
+      try {
+        throw;
+      } catch (const std::exception& e) {
+        world->fail(e.what());
+      } catch (...) {
+        world->fail("an exception that is no std::exception");
+      }
+    }
+    if (before() != nullptr) before()();
+    std::abort();
+  }
+};
+
+}  // namespace detail
+
+/// The communicator of all ranks that this process was launched with (torchrun, mpirun, srun, scripts/launch.sh: docs/processes.md),
+/// the same at every call; of this process alone where no launcher is seen, or with SHARDWISE_BACKEND=thread.
+///
+/// The process leaves the world at its normal end: it is told to the others where they still wait for it. An exception that
+/// ends the process reaches them with its words.
+/// Ranks: all, the first time. Throws: `Error` where the launcher's variables contradict each other, TimeoutError that names
+/// who did not come.
+inline AnyCommunicator from_env() {
+  static const AnyCommunicator world = [] {
+    const detail::LaunchEnvironment environment = detail::read_environment();
+    if (!detail::was_launched(environment)) return AnyCommunicator(detail::alone());
+    const std::shared_ptr<detail::ProcessWorld> joined = detail::join_world_of(environment);
+    static const detail::LastWords last_words(joined);
+    return AnyCommunicator(joined->communicator());
+  }();
+  return world;
+}
+
+}  // namespace shardwise
