@@ -70,7 +70,7 @@ BasicTensor<U, R, L> cast(const BasicTensor<T, R, L>& x) {
     detail::convert_elements(x.data(), y.data(), y.size());
     if constexpr (FieldElement<T> && FieldElement<U>)
       if (detail::wants_grad(x)) {
-        auto node = std::make_shared<detail::CastNode<T, U>>(y.size());
+        auto node = detail::make_node<detail::CastNode<T, U>>(y.size());
         node->inputs.push_back(x.impl()->slot);
         detail::record(y, std::move(node));
       }

@@ -38,7 +38,7 @@ BasicTensor<T, R, L> unary(kernels::Unary function, const BasicTensor<T, R, L>& 
   kernels::unary(function, x.data(), y.data(), y.size());
   if constexpr (FieldElement<T>)
     if (wants_grad(x)) {
-      auto node = std::make_shared<UnaryNode<T>>(function, x.impl()->buffer, y.impl()->buffer, y.size());
+      auto node = make_node<UnaryNode<T>>(function, x.impl()->buffer, y.impl()->buffer, y.size());
       node->inputs.push_back(x.impl()->slot);
       record(y, std::move(node));
     }
@@ -145,9 +145,9 @@ auto binary(kernels::Binary op, const BasicTensor<T, RA, LA>& a, const BasicTens
     kernels::binary(op, a.impl()->local, a.data(), b.impl()->local, b.data(), y.impl()->local, y.data());
     if constexpr (FieldElement<T>)
       if (wants_grad(a) || wants_grad(b)) {
-        auto node = std::make_shared<BinaryNode<T>>(
-            op, a.impl()->buffer, b.impl()->buffer, a.impl()->local, b.impl()->local, y.impl()->local,
-            pending_rule(A::placements, rule.out), pending_rule(B::placements, rule.out));
+        auto node = make_node<BinaryNode<T>>(op, a.impl()->buffer, b.impl()->buffer, a.impl()->local, b.impl()->local,
+                                             y.impl()->local, pending_rule(A::placements, rule.out),
+                                             pending_rule(B::placements, rule.out));
         node->inputs = {a.impl()->slot, b.impl()->slot};
         record(y, std::move(node));
       }
@@ -181,7 +181,7 @@ BasicTensor<T, R, L> with_scalar(kernels::Binary op, const BasicTensor<T, R, L>&
   kernels::binary_scalar(op, x.data(), s, y.data(), y.size());
   if constexpr (FieldElement<T>)
     if (wants_grad(x)) {
-      auto node = std::make_shared<ScaleNode<T>>(derivative, y.size());
+      auto node = make_node<ScaleNode<T>>(derivative, y.size());
       node->inputs.push_back(x.impl()->slot);
       record(y, std::move(node));
     }

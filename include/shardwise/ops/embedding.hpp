@@ -94,7 +94,7 @@ auto embedding(const BasicTensor<T, 2, LW>& weight, const BasicTensor<std::int64
     detail::kernels::embedding(weight.data(), first, count, weight.impl()->global[0], width, index.data(), index.size(),
                                y.data());
     if (detail::wants_grad(weight)) {
-      auto node = std::make_shared<detail::EmbeddingNode<T>>();
+      auto node = detail::make_node<detail::EmbeddingNode<T>>();
       node->index = index.impl()->buffer;
       node->n = index.size();
       node->first = first;
@@ -132,7 +132,7 @@ BasicTensor<T, R, L> dropout(const BasicTensor<T, R, L>& x, double p) {
   detail::Buffer mask(static_cast<std::size_t>(n));
   detail::kernels::dropout(x.data(), uniform.data(), p, y.data(), mask.template as<std::uint8_t>(), n);
   if (detail::wants_grad(x)) {
-    auto node = std::make_shared<detail::DropoutNode<T>>(std::move(mask), p, n);
+    auto node = detail::make_node<detail::DropoutNode<T>>(std::move(mask), p, n);
     node->inputs.push_back(x.impl()->slot);
     detail::record(y, std::move(node));
   }

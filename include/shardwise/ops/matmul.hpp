@@ -163,7 +163,7 @@ Y product(const char* name, const A& a, const B& b, [[maybe_unused]] const Bias&
     bool wanted = wants_grad(a) || wants_grad(b);
     if constexpr (may_have_bias) wanted = wanted || (with_bias && wants_grad(bias));
     if (wanted) {
-      auto node = std::make_shared<ProductNode<T>>(name, a.impl()->buffer, b.impl()->buffer, shape, Transposed);
+      auto node = make_node<ProductNode<T>>(name, a.impl()->buffer, b.impl()->buffer, shape, Transposed);
       node->pa = pending_rule(A::placements, rule.out);
       node->pb = pending_rule(B::placements, rule.out);
       node->inputs.push_back(a.impl()->slot);

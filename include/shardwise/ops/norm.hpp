@@ -121,7 +121,7 @@ X norm(const X& x, [[maybe_unused]] const W& weight, [[maybe_unused]] const B& b
   if constexpr (has_weight) wanted = wanted || (w != nullptr && wants_grad(weight));
   if constexpr (has_bias) wanted = wanted || (b != nullptr && wants_grad(bias));
   if (wanted) {
-    auto node = std::make_shared<NormNode<T>>(Layer);
+    auto node = make_node<NormNode<T>>(Layer);
     node->x = x.impl()->buffer;
     node->statistics = std::move(statistics);
     node->rows = rows;

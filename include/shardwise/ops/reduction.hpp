@@ -51,7 +51,7 @@ auto reduce_dimension(const X& x, std::int64_t outer, std::int64_t n, std::int64
   }
   if constexpr (FieldElement<T>)
     if (wants_grad(x)) {
-      auto node = std::make_shared<SumNode<T>>(outer, n, inner, factor);
+      auto node = make_node<SumNode<T>>(outer, n, inner, factor);
       // A copy: clang 19 gives template arguments that are objects the alignment of bytes.
       constexpr auto placements = RuleValue.out;
       node->pending = pending_rule(X::placements, placements);

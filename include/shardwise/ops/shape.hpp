@@ -123,7 +123,7 @@ auto reshape_to(const X& x, Shape<RY> shape) {
   auto y = share_tensor<T, RY, Layout>(x.impl()->buffer, global, local, x.mesh_state());
   if constexpr (FieldElement<T>)
     if (wants_grad(x)) {
-      auto node = std::make_shared<ReshapeNode>();
+      auto node = make_node<ReshapeNode>();
       node->inputs.push_back(x.impl()->slot);
       record(y, std::move(node));
     }
@@ -197,7 +197,7 @@ auto transpose(const BasicTensor<T, R, L>& x) {
     detail::kernels::transpose(x.impl()->local, a, b, x.data(), y.data());
     if constexpr (FieldElement<T>)
       if (detail::wants_grad(x)) {
-        auto node = std::make_shared<detail::TransposeNode<T>>(y.impl()->local, a, b);
+        auto node = detail::make_node<detail::TransposeNode<T>>(y.impl()->local, a, b);
         node->inputs.push_back(x.impl()->slot);
         detail::record(y, std::move(node));
       }
@@ -251,7 +251,7 @@ BasicTensor<T, R, L> concat(const BasicTensor<T, R, L>& first, const More&... mo
     }
     if constexpr (FieldElement<T>)
       if (wanted) {
-        auto node = std::make_shared<detail::ConcatNode<T>>();
+        auto node = detail::make_node<detail::ConcatNode<T>>();
         for (const auto* x : all) node->inputs.push_back(x->impl()->slot);
         node->sizes = std::move(sizes);
         node->outer = outer;

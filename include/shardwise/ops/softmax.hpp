@@ -70,7 +70,7 @@ BasicTensor<T, R, L> softmax_along(const BasicTensor<T, R, L>& x) {
   else
     kernels::softmax(x.data(), y.data(), outer, shape[d], inner);
   if (wants_grad(x)) {
-    auto node = std::make_shared<SoftmaxNode<T>>(Log, y.impl()->buffer, outer, shape[d], inner);
+    auto node = make_node<SoftmaxNode<T>>(Log, y.impl()->buffer, outer, shape[d], inner);
     node->inputs.push_back(x.impl()->slot);
     record(y, std::move(node));
   }
@@ -203,7 +203,7 @@ auto cross_entropy(const BasicTensor<T, R, LX>& logits, const BasicTensor<std::i
     if constexpr (How == Reduction::mean)
       y.data()[0] = static_cast<T>(static_cast<Accumulator<T>>(sums.loss / denominator));
     if (wanted) {
-      auto node = std::make_shared<detail::CrossEntropyNode<T>>();
+      auto node = detail::make_node<detail::CrossEntropyNode<T>>();
       node->arguments = in;
       node->logits = logits.impl()->buffer;
       node->target = target.impl()->buffer;

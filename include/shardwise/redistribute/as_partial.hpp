@@ -132,7 +132,7 @@ auto as_partial_on(const X& x) {
       SHARDWISE_REQUIRE(
           has_gradient(list),
           "shardwise::as_partial: a pending maximum, minimum or product has no gradient; detach(x) or use NoGrad");
-      auto node = make_cached<AsPartialNode>(averaged);
+      auto node = make_node<AsPartialNode>(averaged);
       node->inputs.push_back(x.impl()->slot);
       record(y, std::move(node));
     }

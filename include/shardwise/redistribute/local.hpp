@@ -152,7 +152,7 @@ std::shared_ptr<TensorImpl> part_of(TensorImpl& x, const Mesh& mesh, const Place
                       ShapeError);
   }
   if (record) {
-    auto node = std::make_shared<FromLocalNode<Mesh, Interleaved>>(mesh, placements, global, left);
+    auto node = make_node<FromLocalNode<Mesh, Interleaved>>(mesh, placements, global, left);
     node->inputs.push_back(x.slot);
     y->slot = make_slot(x.slot->dtype, x.local.elements(), false, not_first_mask(mesh));
     y->slot->producer = std::move(node);
@@ -177,7 +177,7 @@ auto to_local_of(const X& x) {
         x.mesh_state(), remembered_placements(X::placements), x.impl()->global);
   if (wants_grad(x)) {
     constexpr PlacementList<sizeof...(G)> declared{placement_value<G>...};
-    auto node = std::make_shared<ToLocalNode>(pending_axes(declared));
+    auto node = make_node<ToLocalNode>(pending_axes(declared));
     node->inputs.push_back(x.impl()->slot);
     record(local, std::move(node));
   }

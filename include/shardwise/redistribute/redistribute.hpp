@@ -140,8 +140,8 @@ void record_redistribute(Y& y, const X& x) {
   SHARDWISE_REQUIRE(
       has_gradient(X::placements),
       "shardwise::redistribute: a pending maximum, minimum or product has no gradient; detach(x) or use NoGrad");
-  auto node = make_cached<RedistributeNode<typename X::Mesh, either_interleaved<X, Y>>>(
-      x.mesh(), X::placements, Y::placements, x.impl()->global);
+  auto node = make_node<RedistributeNode<typename X::Mesh, either_interleaved<X, Y>>>(x.mesh(), X::placements,
+                                                                                      Y::placements, x.impl()->global);
   node->inputs.push_back(x.impl()->slot);
   record(y, std::move(node));
 }

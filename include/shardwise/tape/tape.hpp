@@ -131,10 +131,36 @@ struct Node {
 
   virtual void backward(GradSlot& out) = 0;
 
+  // From the cache: every operator that records makes one.
+  static void* operator new(std::size_t bytes) { return BlockCache::take(bytes) + 1; }
+  static void operator delete(void* node) noexcept { BlockCache::give(static_cast<Block*>(node) - 1); }
+
   const char* name;
   std::uint64_t sequence;
   SlotList inputs;
 };
+
+[[gnu::noinline]] inline std::shared_ptr<Node> own_node(Node* node) {
+  return std::shared_ptr<Node>(node, std::default_delete<Node>(), CachedAllocator<Node>());
+}
+
+// A node that is being filled in, on its way to record(). Its owner does not know its type: what a shared_ptr brings along
+// is compiled once, not once an operator.
+template <class N>
+class NewNode {
+ public:
+  explicit NewNode(N* node) : node_(node), owner_(own_node(node)) {}
+  N* operator->() const { return node_; }
+  operator std::shared_ptr<Node>() && { return std::move(owner_); }  // NOLINT: it is one to be filled in
+
+ private:
+  N* node_;
+  std::shared_ptr<Node> owner_;
+};
+template <class N, class... Arguments>
+NewNode<N> make_node(Arguments&&... arguments) {
+  return NewNode<N>(new N(std::forward<Arguments>(arguments)...));
+}
 
 // Runs every node that the slot depends on, once, the latest first. A node's sequence number is larger than those of
 // all nodes that it consumes, so the largest one waiting has received all its contributions.
