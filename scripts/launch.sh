@@ -185,7 +185,7 @@ rank_ended() { # RANK CODE
   if [ "$code" -eq 0 ]; then
     code=$2
     local how="ended with code $2"
-    [ "$2" -le 128 ] || how="was ended by signal $(kill -l "$2" 2>/dev/null || printf %d $(($2 - 128)))"
+    if [ "$2" -gt 128 ] && [ "$2" -le 192 ]; then how="was ended by signal $(kill -l $(($2 - 128)))"; fi
     if [ "$backend" = mpi ]; then say "mpirun $how"; else say "rank $1 $how"; fi
   fi
   give_time

@@ -423,6 +423,7 @@ TEST_CASE("ranks that do not belong are refused with the reason, and the run goe
   CHECK(refused(1, options(2, "secret")).find("a rank 1 has joined before") != std::string::npos);
   CHECK(refused(0, options(3, "secret")) ==
         "shardwise: the store at " + at + " refused rank 0: it was started with 3 ranks, rank 0 with 2");
+  CHECK(refused(0, options(5, "secret")).find("it was started with 5 ranks") != std::string::npos);
   CHECK(refused(0, options(2)).find("refused rank 0: its token is another one") != std::string::npos);
   CHECK(refused(0, options(2, "Secret")).find("its token is another one") != std::string::npos);
   CHECK(refused(0, options(2, "secret", "another")).find("another job's run holds this address") != std::string::npos);
@@ -432,6 +433,7 @@ TEST_CASE("ranks that do not belong are refused with the reason, and the run goe
   CHECK(log.find("secret") == std::string::npos);
   CHECK(log.find("Secret") == std::string::npos);
   CHECK(occurrences(log, "with no token or a wrong one") == 1);
+  CHECK(occurrences(log, "of a rank with a world of") == 1);  // another text, but no other kind
 }
 
 TEST_CASE("strangers are refused and reported once a kind, and the run goes on") {
