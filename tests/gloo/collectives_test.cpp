@@ -15,7 +15,7 @@
 using namespace shardwise;
 using namespace test;
 
-static_assert(Communicator<MessageCommunicator>);
+static_assert(Communicator<MessageCommunicator> && ExchangesPacked<MessageCommunicator>);
 
 namespace {
 
@@ -89,31 +89,45 @@ std::size_t block_size(int r, int s, std::size_t scale) {
   return (r + 2 * s) % 4 == 1 ? 0 : static_cast<std::size_t>(1 + r + s * 2) * scale;
 }
 
+// In pieces where `in_place`, else whole.
 void exchanges_packed(const MessageCommunicator& c, std::size_t scale, bool in_place) {
   const auto ranks = static_cast<std::size_t>(c.size());
-  std::vector<std::size_t> sends(ranks), receives(ranks);
+  std::vector<std::int64_t> sends(ranks), receives(ranks);
   std::vector<std::vector<std::byte>> places(ranks);
   for (int r = 0; r < c.size(); ++r) {
-    sends[static_cast<std::size_t>(r)] = block_size(c.rank(), r, scale);
-    receives[static_cast<std::size_t>(r)] = block_size(r, c.rank(), scale);
-    places[static_cast<std::size_t>(r)].resize(in_place && r % 2 == 0 ? receives[static_cast<std::size_t>(r)] : 0);
+    sends[static_cast<std::size_t>(r)] = static_cast<std::int64_t>(block_size(c.rank(), r, scale));
+    receives[static_cast<std::size_t>(r)] = static_cast<std::int64_t>(block_size(r, c.rank(), scale));
+    places[static_cast<std::size_t>(r)].resize(in_place && r % 2 == 0 ? block_size(r, c.rank(), scale) : 0);
   }
   CallInfo call;
   call.collective = Collective::all_to_all;
   c.on_messages(call, [&](detail::MessageChannel& channel) {
-    const detail::PackedBlocks got = detail::exchange_packed(
-        channel, sends, receives,
-        [&](int peer, std::byte* to) {
-          for (std::size_t i = 0; i < sends[static_cast<std::size_t>(peer)]; ++i) to[i] = block_byte(c.rank(), peer, i);
-        },
-        [&](int peer) { return in_place && peer % 2 == 0 ? places[static_cast<std::size_t>(peer)].data() : nullptr; });
+    const auto fill = [&](int peer, std::size_t at, std::size_t bytes, std::byte* to) {
+      for (std::size_t i = 0; i < bytes; ++i) to[i] = block_byte(c.rank(), peer, at + i);
+    };
+    const auto whole = [&](int peer, std::byte* to) { fill(peer, 0, block_size(c.rank(), peer, scale), to); };
+    const auto place = [&](int peer) {
+      return peer % 2 == 0 ? places[static_cast<std::size_t>(peer)].data() : nullptr;
+    };
+    const detail::PackedBlocks got = in_place ? detail::exchange_packed(channel, sends, receives, fill, place)
+                                              : detail::exchange_packed(channel, sends, receives, whole);
     for (int r = 0; r < c.size(); ++r)
-      for (std::size_t i = 0; i < receives[static_cast<std::size_t>(r)]; ++i)
+      for (std::size_t i = 0; i < block_size(r, c.rank(), scale); ++i)
         expect(got[r][i] == block_byte(r, c.rank(), i), "byte " + std::to_string(i) + " from " + std::to_string(r));
     for (int r = 0; r < c.size(); ++r)
       expect(places[static_cast<std::size_t>(r)].empty() || got[r] == places[static_cast<std::size_t>(r)].data(),
              "its place");
   });
+  c.exchange_packed(
+      call, sends, receives,
+      [&](int peer, std::byte* to) {
+        for (std::size_t i = 0; i < block_size(c.rank(), peer, scale); ++i) to[i] = block_byte(c.rank(), peer, i);
+      },
+      [&](const Peers& peers) {
+        for (int r = 0; r < peers.size; ++r)
+          for (std::size_t i = 0; i < block_size(r, c.rank(), scale); ++i)
+            expect(peers.in[r][i] == block_byte(r, c.rank(), i), "what the body sees");
+      });
 }
 
 }  // namespace

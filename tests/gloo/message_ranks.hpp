@@ -122,6 +122,7 @@ class MessageCommunicator : public detail::MessageCollectives<MessageCommunicato
 
   int rank() const { return me_.rank; }
   int size() const { return group_->size(); }
+  bool direct() const { return false; }
   std::uint64_t id() const { return group_->id(); }
   shardwise::Name axis() const { return me_.axis; }
   MessageCommunicator with_axis(shardwise::Name axis) const {

@@ -8,7 +8,8 @@
 
 namespace shardwise::detail {
 
-// Bytes for `peer`, and room for those that it sends. At most one of each per peer and step.
+// Bytes for `peer`, and room for those that it sends. At most one of each per peer and step. Null `data` with bytes: packed while
+// it is sent.
 struct Outgoing {
   int peer;
   const std::byte* data;
@@ -20,22 +21,24 @@ struct Incoming {
   std::size_t bytes;
 };
 
-// pack(i): called before the first byte of the i-th outgoing is read. By reference: lives no longer than the call that it is
-// written in.
+// pack(i, at, bytes, to): writes the bytes [at, at + bytes) of the i-th outgoing, whose data is null, to `to`. Called for pieces that
+// stay in a cache, in order. By reference: lives no longer than the call that it is written in.
 class PackFunction {
  public:
   PackFunction() = default;
   template <class F>
-    requires std::invocable<const F&, std::size_t>
+    requires std::invocable<const F&, std::size_t, std::size_t, std::size_t, std::byte*>
   PackFunction(const F& f)  // NOLINT: packs are written as lambdas
-      : object_(&f), call_([](const void* object, std::size_t i) { (*static_cast<const F*>(object))(i); }) {}
-  void operator()(std::size_t i) const {
-    if (call_ != nullptr) call_(object_, i);
+      : object_(&f), call_([](const void* object, std::size_t i, std::size_t at, std::size_t bytes, std::byte* to) {
+          (*static_cast<const F*>(object))(i, at, bytes, to);
+        }) {}
+  void operator()(std::size_t i, std::size_t at, std::size_t bytes, std::byte* to) const {
+    call_(object_, i, at, bytes, to);
   }
 
  private:
   const void* object_ = nullptr;
-  void (*call_)(const void*, std::size_t) = nullptr;
+  void (*call_)(const void*, std::size_t, std::size_t, std::size_t, std::byte*) = nullptr;
 };
 
 // One call of one rank, as its steps see it. Ranks are those of the group.

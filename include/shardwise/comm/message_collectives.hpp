@@ -17,6 +17,7 @@
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/comm/arguments.hpp>
 #include <shardwise/comm/call.hpp>
+#include <shardwise/comm/communicator.hpp>
 #include <shardwise/comm/failure.hpp>
 #include <shardwise/comm/message_channel.hpp>
 #include <shardwise/comm/reduce.hpp>
@@ -306,55 +307,71 @@ inline void receive_bytes(MessageChannel& channel, void* data, std::size_t bytes
 }
 
 // The blocks that the ranks have for each other, made and used by the caller: what a redistribution executes over messages.
-//   pack(peer, to)    writes the block for `peer`, of send_bytes[peer] bytes, to `to`; each is made just before it is sent
-//   place(peer)       where the block of `peer` shall lie, or null: here, until this object goes
-// The own block is packed, and lies where place(rank) says, like any other. `to` is 64-byte aligned.
+//   pack(peer, at, bytes, to)   writes the bytes [at, at + bytes) of the block for `peer`, of send_bytes[peer], to `to`: pieces that
+//                               stay in a cache, in order, each just before it is sent; or
+//   pack(peer, to)              all of it; costs a copy of what is sent
+//   place(peer)                 where the block of `peer` shall lie, or null: here, until this object goes
+// The own block is packed, and lies where place(rank) says, like any other.
 class PackedBlocks {
  public:
   template <class Pack, class Place>
-    requires std::invocable<Pack&, int, std::byte*> &&
-             std::convertible_to<std::invoke_result_t<Place&, int>, std::byte*>
-  PackedBlocks(MessageChannel& channel, std::span<const std::size_t> send_bytes,
-               std::span<const std::size_t> receive_bytes, Pack pack, Place place)
+    requires std::convertible_to<std::invoke_result_t<Place&, int>, std::byte*>
+  PackedBlocks(MessageChannel& channel, std::span<const std::int64_t> send_bytes,
+               std::span<const std::int64_t> receive_bytes, Pack pack, Place place)
       : blocks_(receive_bytes.size()) {
     const int rank = channel.rank(), size = channel.size();
     for (int r = 0; r < size; ++r) blocks_[index(r)] = place(r);
     allocate(receive_bytes);
-    std::size_t sent = 0;
-    std::vector<std::size_t> at(index(size));
-    for (int r = 0; r < size; ++r) {
-      at[index(r)] = sent;
-      if (r != rank) sent += whole_lines(send_bytes[index(r)]);
+    constexpr bool in_pieces = std::invocable<Pack&, int, std::size_t, std::size_t, std::byte*>;
+    if constexpr (in_pieces) {
+      if (send_bytes[index(rank)] > 0) pack(rank, 0, size_in(send_bytes, rank), blocks_[index(rank)]);
+      const auto piece = [&](std::size_t i, std::size_t at, std::size_t bytes, std::byte* to) {
+        pack(ring_rank(rank + 1 + static_cast<int>(i), size), at, bytes, to);  // the order of step_with_all
+      };
+      exchange(channel, send_bytes, receive_bytes, [](int) { return nullptr; }, piece);
+    } else {
+      std::vector<std::size_t> at(index(size) + 1);
+      for (int r = 0; r < size; ++r)
+        at[index(r + 1)] = at[index(r)] + (r == rank ? 0 : whole_lines(size_in(send_bytes, r)));
+      const Buffer packed(at.back());
+      const auto block = [&](int r) { return r == rank ? blocks_[index(r)] : packed.data() + at[index(r)]; };
+      for (int r = 0; r < size; ++r)
+        if (send_bytes[index(r)] > 0) pack(r, block(r));
+      exchange(channel, send_bytes, receive_bytes, block, {});
     }
-    const Buffer packed(sent);
-    if (send_bytes[index(rank)] > 0) pack(rank, blocks_[index(rank)]);
-    if (size == 1) return;
-    const auto pack_next = [&](std::size_t i) {  // the order of step_with_all
-      const int peer = ring_rank(rank + 1 + static_cast<int>(i), size);
-      if (send_bytes[index(peer)] > 0) pack(peer, packed.data() + at[index(peer)]);
-    };
-    step_with_all(
-        channel, [&](int r) { return Outgoing{r, packed.data() + at[index(r)], send_bytes[index(r)]}; },
-        [&](int r) { return Incoming{r, blocks_[index(r)], receive_bytes[index(r)]}; }, pack_next);
   }
 
-  // What `rank` sent.
+  // What `rank` sent; of all ranks.
   const std::byte* operator[](int rank) const { return blocks_[index(rank)]; }
+  const std::byte* const* data() const { return blocks_.data(); }
 
  private:
   static std::size_t index(int rank) { return static_cast<std::size_t>(rank); }
+  static std::size_t size_in(std::span<const std::int64_t> bytes, int rank) {
+    return static_cast<std::size_t>(bytes[index(rank)]);
+  }
   static std::size_t whole_lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
+  template <class Block>
+  void exchange(MessageChannel& channel, std::span<const std::int64_t> send_bytes,
+                std::span<const std::int64_t> receive_bytes, Block block, PackFunction pack) {
+    if (channel.size() > 1)
+      step_with_all(
+          channel, [&](int r) { return Outgoing{r, block(r), size_in(send_bytes, r)}; },
+          [&](int r) { return Incoming{r, blocks_[index(r)], size_in(receive_bytes, r)}; }, pack);
+  }
+
   // Room for the blocks that the caller has none for.
-  void allocate(std::span<const std::size_t> bytes) {
+  void allocate(std::span<const std::int64_t> bytes) {
     std::size_t total = 0;
-    for (std::size_t r = 0; r < bytes.size(); ++r) total += blocks_[r] == nullptr ? whole_lines(bytes[r]) : 0;
+    for (std::size_t r = 0; r < bytes.size(); ++r)
+      total += blocks_[r] == nullptr ? whole_lines(static_cast<std::size_t>(bytes[r])) : 0;
     own_ = Buffer(total);
     std::size_t at = 0;
     for (std::size_t r = 0; r < bytes.size(); ++r)
       if (blocks_[r] == nullptr) {
         blocks_[r] = own_.data() + at;
-        at += whole_lines(bytes[r]);
+        at += whole_lines(static_cast<std::size_t>(bytes[r]));
       }
   }
 
@@ -363,13 +380,13 @@ class PackedBlocks {
 };
 
 template <class Pack, class Place>
-PackedBlocks exchange_packed(MessageChannel& channel, std::span<const std::size_t> send_bytes,
-                             std::span<const std::size_t> receive_bytes, Pack pack, Place place) {
+PackedBlocks exchange_packed(MessageChannel& channel, std::span<const std::int64_t> send_bytes,
+                             std::span<const std::int64_t> receive_bytes, Pack pack, Place place) {
   return PackedBlocks(channel, send_bytes, receive_bytes, std::move(pack), std::move(place));
 }
 template <class Pack>
-PackedBlocks exchange_packed(MessageChannel& channel, std::span<const std::size_t> send_bytes,
-                             std::span<const std::size_t> receive_bytes, Pack pack) {
+PackedBlocks exchange_packed(MessageChannel& channel, std::span<const std::int64_t> send_bytes,
+                             std::span<const std::int64_t> receive_bytes, Pack pack) {
   return PackedBlocks(channel, send_bytes, receive_bytes, std::move(pack),
                       [](int) { return static_cast<std::byte*>(nullptr); });
 }
@@ -510,6 +527,17 @@ class MessageCollectives {
     call.root = source;
     self().on_messages(
         call, [&](MessageChannel& channel) { receive_bytes(channel, data.data(), data.size_bytes(), source); });
+  }
+
+  /// Moves `sends[r]` bytes, which `pack` writes (PackedBlocks says how), to each rank r, this one included, and runs a body over
+  /// the `receives[r]` bytes of each. Ranks: all. Throws: MismatchError, PeerFailedError, TimeoutError, before the body.
+  template <class Pack>
+  void exchange_packed(const CallInfo& call, std::span<const std::int64_t> sends,
+                       std::span<const std::int64_t> receives, Pack pack, PeersFunction body) const {
+    self().on_messages(call, [&](MessageChannel& channel) {
+      const PackedBlocks blocks = detail::exchange_packed(channel, sends, receives, std::move(pack));
+      body(Peers{size(), blocks.data(), nullptr});
+    });
   }
 
   /// Returns when all ranks have called it.

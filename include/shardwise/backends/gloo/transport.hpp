@@ -289,7 +289,7 @@ class GlooTransport final : public Transport {
       to.limit_waits(left);
       header.bytes = out[i].bytes;
       const bool small = out[i].bytes <= GlooConnection::inline_limit;
-      if (small) pack_(i);
+      if (small && out[i].bytes > 0 && out[i].data == nullptr) pack_(i, 0, out[i].bytes, to.payload_room());
       guarded(to, until, [&] { to.send_header(header, out[i].data); });
       if (!small) sends_.push_back({&to, &out[i], i, 0, false});
     }
@@ -350,12 +350,10 @@ class GlooTransport final : public Transport {
   // There is room for a chunk: the write does not block, whatever the peer does.
   void send(Send& s, Clock::time_point until) {
     GlooConnection& to = *s.to;
-    if (!s.begun) {
-      pack_(s.index);
-      to.begin_sending(s.what->data, s.what->bytes);
-      s.begun = true;
-    }
+    if (!s.begun) to.begin_sending(s.what->data, s.what->bytes);
+    s.begun = true;
     const std::size_t bytes = std::min(to.chunk(), s.what->bytes - s.done);
+    if (std::byte* room = to.chunk_room()) pack_(s.index, s.done, bytes, room);
     guarded(to, until, [&] { to.send_chunk(s.done, bytes); });
     s.done += bytes;
     if (s.done == s.what->bytes) to.end_sending();
