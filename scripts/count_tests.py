@@ -6,8 +6,8 @@ count_tests.py LOG...      each a Testing/Temporary/LastTest.log. Exits with 1 w
 A doctest program counts with its cases: a case left out by a filter is skipped, and so is one that says
 `SKIPPED: <reason>` on a line of its own (missing hardware) although doctest calls it passed. A script that prints
 a line `N passed, N failed, N skipped` counts with these; any other test counts as one, passed, failed or, where it
-says `SKIPPED: `, skipped. A test that ends badly
-(a crash, a deadline) without a failed case of its own counts as one failure more.
+says `SKIPPED: `, skipped. Of ranks that are processes (their lines begin with `[2] `) rank 0 counts. A test that ends
+badly (a crash, a deadline) without a failed case of its own counts as one failure more.
 """
 import pathlib
 import re
@@ -16,6 +16,8 @@ import sys
 DOCTEST = re.compile(r"\[doctest\] test cases:\s*\d+ \|\s*(\d+) passed \|\s*(\d+) failed \|\s*(\d+) skipped")
 SCRIPT = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", re.M)
 SKIPPED = re.compile(r"^SKIPPED: ", re.M)
+OTHER_RANK = re.compile(r"^\[[1-9]\d*\] .*\n", re.M)
+OTHER_RANK = re.compile(r"^\[[1-9]\d*\] .*\n", re.M)
 TEST = re.compile(r"^ *\d+/\d+ Test: (.+?)$(.*?)^\"\1\" end time:", re.M | re.S)
 
 
@@ -23,6 +25,7 @@ def count(text):
     passed = failed = skipped = 0
     for _, test in TEST.findall(text):
         head, _, body = test.partition("\nOutput:\n")
+        body = re.sub(r"^\[0\] ", "", OTHER_RANK.sub("", body), flags=re.M)
         good = re.search(r"^<end of output>$(?:(?!^<end of output>$).)*^Test Passed\.$", body, re.M | re.S)
         good = good and not re.search(r'^Command: ""$', head, re.M)  # ctest calls a missing program passed here
         failed_before = failed

@@ -16,10 +16,11 @@ namespace {
 using Ranks = std::vector<int>;
 
 // The world ranks of a communicator, in its order.
-Ranks members(const ThreadCommunicator& group, int me) {
+template <class Comm>
+Ranks members(const Comm& group, int me) {
   Ranks ranks(static_cast<std::size_t>(group.size()));
   const std::int32_t mine = me;
-  group.all_gather<std::int32_t>({&mine, 1}, ranks);
+  group.template all_gather<std::int32_t>({&mine, 1}, ranks);
   return ranks;
 }
 
@@ -84,7 +85,7 @@ SHARDWISE_TEST_RANKS("ME-15 meshes are equal for equal grids", 4) {
   CHECK(!(a == c));
   CHECK(c.local_rank() == 3 - world.rank());
   CHECK(members(c.communicator<"tp">(), world.rank()) == Ranks{3, 2, 1, 0});
-  static_assert(!std::is_same_v<std::remove_const_t<decltype(a)>, DeviceMesh<ThreadCommunicator, "dp">>);
+  static_assert(!std::is_same_v<std::remove_const_t<decltype(a)>, DeviceMesh<testing::World, "dp">>);
   const auto d = init_device_mesh<"dp", "tp">(world, {4, 1});
   const auto e = init_device_mesh<"dp", "tp">(world, {2, 2});
   CHECK(!(d == e));
@@ -159,8 +160,8 @@ SHARDWISE_TEST_RANKS("a rank outside the mesh knows that it is, and its sub-mesh
 
 SHARDWISE_TEST_RANKS("a communicator that a user keeps stays where it is", 8) {
   const auto mesh = init_device_mesh<"a", "b", "c">(world, {2, 2, 2});
-  const ThreadCommunicator& kept = mesh.communicator<"a">();
-  const ThreadCommunicator* before = &kept;
+  const testing::World& kept = mesh.communicator<"a">();
+  const testing::World* before = &kept;
   for (std::uint32_t set = 1; set < 8; ++set) (void)mesh.group(set);
   CHECK(before == &mesh.communicator<"a">());
   CHECK(kept.size() == 2);

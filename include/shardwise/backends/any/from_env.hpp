@@ -30,6 +30,7 @@ inline std::shared_ptr<ProcessWorld> join_world_of(const LaunchEnvironment& envi
   place.rank = environment.rank;
   place.size = environment.size;
   place.endpoint = environment.endpoint;
+  if (place.endpoint.is_local()) place.endpoint.local += run;
   place.store.run_id = environment.run_id + run;
   place.store.token = environment.token;
   place.host_id = environment.host_id;
