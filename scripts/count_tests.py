@@ -17,7 +17,6 @@ DOCTEST = re.compile(r"\[doctest\] test cases:\s*\d+ \|\s*(\d+) passed \|\s*(\d+
 SCRIPT = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", re.M)
 SKIPPED = re.compile(r"^SKIPPED: ", re.M)
 OTHER_RANK = re.compile(r"^\[[1-9]\d*\] .*\n", re.M)
-OTHER_RANK = re.compile(r"^\[[1-9]\d*\] .*\n", re.M)
 TEST = re.compile(r"^ *\d+/\d+ Test: (.+?)$(.*?)^\"\1\" end time:", re.M | re.S)
 
 

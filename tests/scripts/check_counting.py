@@ -19,7 +19,8 @@ TESTS = [  # name, shell command, passed, failed, skipped
     ("bad_cases", "echo '" + SUMMARY.format(2, 2, 0) + "'; exit 1", 2, 2, 0),
     ("no_hardware", "echo SKIPPED: no CUDA device; echo '" + SUMMARY.format(4, 0, 0) + "'", 3, 0, 1),
     ("crash_at_exit", "echo '" + SUMMARY.format(4, 0, 0) + "'; kill -SEGV $$$$", 4, 1, 0),
-    ("processes", "for r in 0 1; do echo [$$r] SKIPPED: small; echo [$$r] '" + SUMMARY.format(3, 0, 0) + "'; done", 2, 0, 1),
+    ("processes", "; ".join(f"echo [{r}] SKIPPED: small; echo [{r}] '" + SUMMARY.format(3, 0, 0) + "'" for r in (0, 1)),
+     2, 0, 1),
     ("script", "echo 7 passed, 0 failed, 2 skipped", 7, 0, 2),
     ("bad_script", "echo 7 passed, 1 failed, 2 skipped; exit 1", 7, 1, 2),
 ]
