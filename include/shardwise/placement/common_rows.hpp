@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include <shardwise/placement/index_set.hpp>
 
@@ -13,6 +14,26 @@ struct Cut {
   int dim = -1;
   Range at;
 };
+
+// How many runs, from the first of a list on, are alike: of one length, and as far from one to the next in both tensors.
+struct Steps {
+  std::int64_t count = 0;
+  std::int64_t size = 0;
+  std::int64_t a = 0;
+  std::int64_t b = 0;
+
+  // Whether a run is the next one, the first of all being `first`.
+  constexpr bool leads_to(const CommonRuns::Run& first, const CommonRuns::Run& run) const {
+    return run.size == size && run.a == first.a + count * a && run.b == first.b + count * b;
+  }
+};
+
+constexpr Steps steps_of(const CommonRuns::Run* runs, int count) {
+  if (count < 2) return {count, count > 0 ? runs[0].size : 0, 0, 0};
+  Steps steps{1, runs[0].size, runs[1].a - runs[0].a, runs[1].b - runs[0].b};
+  while (steps.count < count && steps.leads_to(runs[0], runs[steps.count])) ++steps.count;
+  return steps;
+}
 
 // The shared elements of two local tensors as rows: for every index of the outer dimensions, the same list of runs.
 // Trailing dimensions that both hold alike are one contiguous unit with the dimension before them.
@@ -45,43 +66,59 @@ class CommonRows {
   // From a row of `a` to the next one, as a rule; 0 where there is one row.
   std::int64_t row_stride() const { return inner_ > 0 ? stride_a_[inner_ - 1] : 0; }
 
-  // Calls row(runs, count, offset in a, offset in b) for rows of the outer dimensions; runs and offsets are in elements.
+  // Calls row(runs, count, offset in a, offset in b) for rows of the outer dimensions; runs and offsets are in elements. A row that
+  // takes them gets the steps between the runs, too: more runs than are listed, where all of these are alike.
   template <class Row>
   void for_each(Row&& row) const {
     CommonRuns::Run list[block];
     if (inner_ < 0) {
       list[0] = {0, 0, unit_};
-      row(list, 1, std::int64_t{0}, std::int64_t{0});
+      outer(inner_, 0, 0, list, 1, {}, row);
       return;
     }
     CommonRuns runs = runs_of(inner_);
-    while (true) {
+    CommonRuns::Run run{};
+    const auto next = [&] {
+      if (!runs.next(run)) return false;
+      run = {run.a * unit_, run.b * unit_, run.size * unit_};
+      return true;
+    };
+    bool more = next();
+    while (more) {
       int count = 0;
-      while (count < block && runs.next(list[count])) {
-        CommonRuns::Run& run = list[count++];
-        run = {run.a * unit_, run.b * unit_, run.size * unit_};
-      }
-      if (count == 0) return;
-      outer(0, 0, 0, list, count, row);
+      for (; more && count < block; more = next()) list[count++] = run;
+      Steps steps = steps_of(list, count);
+      if constexpr (takes_steps<Row>)
+        if (steps.count == count && count > 1)
+          for (; more && steps.leads_to(list[0], run); more = next()) ++steps.count;
+      outer(0, 0, 0, list, count, steps, row);
     }
   }
 
  private:
+  template <class Row>
+  static constexpr bool takes_steps =
+      std::is_invocable_v<Row&, const CommonRuns::Run*, int, std::int64_t, std::int64_t, const Steps&>;
+
   CommonRuns runs_of(int d) const {
     return d == cut_.dim ? CommonRuns(a_.dim[d], b_.dim[d], cut_.at) : CommonRuns(a_.dim[d], b_.dim[d]);
   }
 
   template <class Row>
-  void outer(int d, std::int64_t at_a, std::int64_t at_b, const CommonRuns::Run* list, int count, Row& row) const {
+  void outer(int d, std::int64_t at_a, std::int64_t at_b, const CommonRuns::Run* list, int count, const Steps& steps,
+             Row& row) const {
     if (d == inner_) {
-      row(list, count, at_a, at_b);
+      if constexpr (takes_steps<Row>)
+        row(list, count, at_a, at_b, steps);
+      else
+        row(list, count, at_a, at_b);
       return;
     }
     CommonRuns runs = runs_of(d);
     CommonRuns::Run run{};
     while (runs.next(run))
       for (std::int64_t i = 0; i < run.size; ++i)
-        outer(d + 1, at_a + (run.a + i) * stride_a_[d], at_b + (run.b + i) * stride_b_[d], list, count, row);
+        outer(d + 1, at_a + (run.a + i) * stride_a_[d], at_b + (run.b + i) * stride_b_[d], list, count, steps, row);
   }
 
   const Holding& a_;

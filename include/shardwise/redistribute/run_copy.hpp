@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include <shardwise/comm/reduce.hpp>
 #include <shardwise/comm/stream.hpp>
@@ -25,11 +26,55 @@ void copy_short_runs(const CommonRuns::Run* runs, int count, const std::byte* fr
   }
 }
 
+// Copies `count` pieces of a fixed size, at fixed distances in bytes: nothing is read to know where the next one is.
+template <std::size_t Bytes>
+void copy_strided(std::byte* __restrict to, const std::byte* __restrict from, std::int64_t count, std::int64_t to_step,
+                  std::int64_t from_step) {
+  // Packed on one side, as where blocks are dealt or collected, a step that is known saves an instruction a piece.
+  constexpr auto packed = static_cast<std::int64_t>(Bytes);
+  const auto copy = [&](auto next_to, auto next_from) {
+    for (std::int64_t i = 0; i < count; ++i, to += next_to, from += next_from) std::memcpy(to, from, Bytes);
+  };
+  if (to_step == packed)
+    copy(std::integral_constant<std::int64_t, packed>(), from_step);
+  else if (from_step == packed)
+    copy(to_step, std::integral_constant<std::int64_t, packed>());
+  else
+    copy(to_step, from_step);
+}
+
 // How far it is from a run to the next one, in this row or the next: no hardware prefetcher follows there. Asking for it took
 // Partial -> BlockCyclic<1, 1024> from 1.2 to 0.8 of memcpy, Partial -> BlockCyclic<1, 64> from 2.0 to 1.4. 0 where there is none.
 inline std::int64_t run_ahead(const CommonRuns::Run* runs, int count, int r, std::int64_t row_stride) {
   if (r + 1 < count) return runs[r + 1].a - runs[r].a;
   return row_stride == 0 ? 0 : runs[0].a + row_stride - runs[r].a;
+}
+
+// The same for runs that are alike: `last_ahead` bytes from the last of them to the next row.
+inline void copy_steps(const Steps& steps, const std::byte* from, std::byte* to, std::int64_t element,
+                       std::int64_t last_ahead, bool stream) {
+  const std::int64_t next_to = steps.b * element, next_from = steps.a * element;
+  switch (steps.size * element) {
+    case 1: return copy_strided<1>(to, from, steps.count, next_to, next_from);
+    case 2: return copy_strided<2>(to, from, steps.count, next_to, next_from);
+    case 4: return copy_strided<4>(to, from, steps.count, next_to, next_from);
+    case 6: return copy_strided<6>(to, from, steps.count, next_to, next_from);
+    case 8: return copy_strided<8>(to, from, steps.count, next_to, next_from);
+    case 12: return copy_strided<12>(to, from, steps.count, next_to, next_from);
+    case 16: return copy_strided<16>(to, from, steps.count, next_to, next_from);
+    case 24: return copy_strided<24>(to, from, steps.count, next_to, next_from);
+    case 32: return copy_strided<32>(to, from, steps.count, next_to, next_from);
+    case 64: return copy_strided<64>(to, from, steps.count, next_to, next_from);
+    case 128: return copy_strided<128>(to, from, steps.count, next_to, next_from);
+    default: break;
+  }
+  const auto bytes = static_cast<std::size_t>(steps.size * element);
+  for (std::int64_t i = 0; i < steps.count; ++i, to += next_to, from += next_from) {
+    if (stream && bytes >= 256)
+      stream_copy(to, from, bytes, i + 1 < steps.count ? next_from : last_ahead);
+    else
+      std::memcpy(to, from, bytes);
+  }
 }
 
 // From a to b, offsets in elements. `typical`: how long the runs are, about.
@@ -65,8 +110,16 @@ inline void copy_common(const Holding& held, const void* from, const Holding& wa
   auto* target = static_cast<std::byte*>(to);
   const auto size = static_cast<std::int64_t>(element);
   const bool stream = static_cast<std::size_t>(wanted.size.elements()) * element >= streamed_bytes;
-  rows.for_each([&](const CommonRuns::Run* runs, int count, std::int64_t a, std::int64_t b) {
-    copy_runs(runs, count, source + a * size, target + b * size, element, rows.first_run(), rows.row_stride(), stream);
+  rows.for_each([&](const CommonRuns::Run* runs, int count, std::int64_t a, std::int64_t b, const Steps& steps) {
+    const std::byte* const in = source + a * size;
+    std::byte* const out = target + b * size;
+    int done = 0;
+    if (steps.count >= 8) {
+      const std::int64_t ahead = rows.row_stride() == 0 ? 0 : rows.row_stride() - (steps.count - 1) * steps.a;
+      copy_steps(steps, in + runs[0].a * size, out + runs[0].b * size, size, ahead * size, stream);
+      done = steps.count < count ? static_cast<int>(steps.count) : count;
+    }
+    copy_runs(runs + done, count - done, in, out, element, rows.first_run(), rows.row_stride(), stream);
   });
   if (stream) stream_fence();
 }
