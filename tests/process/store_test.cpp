@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -572,16 +573,19 @@ TEST_CASE("two stores at one address: the second says so, the first goes on") {
 
 TEST_CASE("a scan finds the store of its own run among others") {
   const Watchdog watchdog(60);
-  // Three stores behind each other, the first another run's, the second of another token.
+  // Behind each other: a stranger that says nothing, another run's store, one of another token, and ours.
   Endpoint range = loopback();
+  std::optional<Listener> silent;
   std::unique_ptr<World> other, guarded, ours;
   for (int base = 21000 + getpid() % 5000; ours == nullptr; base += 16) {
     range.port = base;
     range.ports = 16;
+    silent = listen_at_endpoint(range, false);
     other = std::make_unique<World>(options(2, "", "other run"), range);
     guarded = std::make_unique<World>(options(2, "token"), range);
     ours = std::make_unique<World>(options(2), range);
   }
+  CHECK(silent->endpoint.port < other->at().port);
   CHECK(other->at().port < guarded->at().port);
   CHECK(guarded->at().port < ours->at().port);
   const StoreClient zero(range, 0, options(2), NoticeHandler([](const Notice&) {}), soon);
@@ -589,7 +593,7 @@ TEST_CASE("a scan finds the store of its own run among others") {
   const StoreClient third(range, 1, options(2, "token"), NoticeHandler([](const Notice&) {}), soon);
   CHECK(third.endpoint().port == guarded->at().port);
   const std::string said = message_of<TimeoutError>(
-      [&] { StoreClient(range, 1, options(2, "", "no such run"), NoticeHandler([](const Notice&) {}), 200ms); });
+      [&] { StoreClient(range, 1, options(2, "", "no such run"), NoticeHandler([](const Notice&) {}), 500ms); });
   CHECK(said.find("missing: rank 0 (") != std::string::npos);
 }
 

@@ -111,12 +111,14 @@ class StoreClient final : public KeyValueStore {
   void connect_with_patience(const Endpoint& endpoint) {
     const TimePoint begin = Clock::now(), end = begin + deadline_;
     Milliseconds pause(2);
+    // Among many ports a stranger that says nothing must not hold up the search for long; a busy store is asked again.
+    Milliseconds patience = endpoint.ports == 1 ? options_.handshake : Milliseconds(200);
     for (;;) {
       for (int i = 0; i < endpoint.ports; ++i) {
         Endpoint at = endpoint;
         at.port += i;
         at.ports = 1;
-        if (try_endpoint(at, end) == Attempt::joined) {
+        if (try_endpoint(at, end, patience) == Attempt::joined) {
           endpoint_ = at;
           return;
         }
@@ -127,6 +129,7 @@ class StoreClient final : public KeyValueStore {
       if (now >= end || (only_place && now >= begin + patience_with_predecessors)) give_up(endpoint);
       std::this_thread::sleep_for(std::min<Clock::duration>(pause, end - now));
       pause = std::min(pause * 2, Milliseconds(50));
+      patience = std::min(patience * 2, options_.handshake);
     }
   }
 
@@ -137,7 +140,7 @@ class StoreClient final : public KeyValueStore {
                             refusal_.empty() ? obstacle_ : refusal_, ")"));
   }
 
-  Attempt try_endpoint(const Endpoint& at, TimePoint end) {
+  Attempt try_endpoint(const Endpoint& at, TimePoint end, Milliseconds patience) {
     std::vector<SocketAddress> addresses;
     if (at.is_local()) {
       addresses.push_back(local_address(at));
@@ -158,7 +161,7 @@ class StoreClient final : public KeyValueStore {
         refusal_ = text("shardwise: ", to_string(at), " is held by another user");
         continue;
       }
-      last = greet(s, at, std::min(end, Clock::now() + options_.handshake));
+      last = greet(s, at, std::min(end, Clock::now() + patience));
       if (last == Attempt::joined) {
         socket_ = std::move(s);
         return last;
