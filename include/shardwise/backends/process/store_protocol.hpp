@@ -40,7 +40,7 @@ enum class Frame : std::uint8_t {
   complete  // all ranks have joined
 };
 
-// Why a connection is refused. Those up to `last_of_strangers` may just be other jobs' ranks or strangers.
+// Why a connection is refused. `size` and `duplicate` are final for a rank; the others may pass, or be met at another port.
 enum class Refusal : std::uint8_t { not_a_rank, slow, crowded, token, other_run, size, rank, duplicate };
 
 inline std::string random_nonce() {
