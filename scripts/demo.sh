@@ -1,14 +1,47 @@
 #!/usr/bin/env bash
 # Builds examples/names and runs it: a language model of letters, trained on one device and tensor-parallel on several
-# ranks. Arguments go to the program (`demo.sh --help`). The build is quiet unless it fails.
+# ranks. Arguments go to the program (`demo.sh --help`). `--backend thread|gloo`: ranks are threads (the default) or
+# processes. The build is quiet unless it fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-scripts/setup.sh build demo
+backend=thread
+ranks=4
+arguments=()
+while (($# > 0)); do
+  case $1 in
+    --backend | --ranks)
+      if (($# < 2)); then
+        printf 'demo: %s wants a value\n' "$1" >&2
+        exit 2
+      fi
+      if [[ $1 == --backend ]]; then
+        backend=$2
+      else
+        ranks=$2
+        arguments+=("$1" "$2")
+      fi
+      shift
+      ;;
+    *) arguments+=("$1") ;;
+  esac
+  shift
+done
+case $backend in
+  thread) scripts/setup.sh build demo ;;
+  gloo) scripts/setup.sh build demo gloo ;;
+  *)
+    printf "demo: there is no backend '%s' here; known: thread, gloo\n" "$backend" >&2
+    exit 2
+    ;;
+esac
 build=build/demo
 log=$build/build.log
 mkdir -p "$build"
 options=(-D CMAKE_BUILD_TYPE=Release -D SHARDWISE_BUILD_TESTS=OFF -D SHARDWISE_BUILD_BENCH=OFF -D SHARDWISE_INSTALL=OFF)
+if [[ $backend == gloo ]]; then
+  options+=(-D SHARDWISE_GLOO=ON)
+fi
 if command -v ccache >/dev/null; then
   options+=(-D CMAKE_CXX_COMPILER_LAUNCHER=ccache)
 fi
@@ -18,4 +51,7 @@ if ! { cmake -S . -B "$build" -G Ninja "${options[@]}" && cmake --build "$build"
   printf 'demo: the build failed\n' >&2
   exit 1
 fi
-exec "$build/examples/names" "$@"
+if [[ $backend == gloo ]]; then
+  exec scripts/launch.sh -n "$ranks" "$build/examples/names" "${arguments[@]}"
+fi
+exec "$build/examples/names" "${arguments[@]}"

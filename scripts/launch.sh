@@ -230,12 +230,20 @@ else
   close_all "${out[@]}" "${err[@]}"
 fi
 
+# A wait that is over in the middle of a line keeps its beginning. A shell that is gone has written its line before: one that
+# is still gone when nothing more comes was killed, and cannot say so.
+half='' gone=()
 while [ "${#live[@]}" -gt 0 ]; do
-  if read -r -t 0.2 -u "$ended_in" rank status; then
+  if IFS= read -r -t 0.2 -u "$ended_in" line; then
+    read -r rank status <<<"$half$line"
+    half=''
     rank_ended "$rank" "$status"
   else
-    for r in "${!live[@]}"; do # one whose shell was killed cannot say so
-      kill -0 "${pids[r]}" 2>/dev/null || rank_ended "$r" 137
+    half+=$line
+    for r in "${!live[@]}"; do
+      if kill -0 "${pids[r]}" 2>/dev/null; then continue; fi
+      if [ -n "${gone[r]-}" ]; then rank_ended "$r" 137; fi
+      gone[r]=1
     done
   fi
   if [ -n "$limit" ] && [ "$SECONDS" -ge "$limit" ]; then

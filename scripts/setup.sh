@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that what the named tasks need is installed: setup.sh [build] [test] [demo] [bench] [peers] [ci] (default: build).
+# Makes sure that what the named tasks need is installed: setup.sh [build] [test] [demo] [gloo] [bench] [peers] [ci] (default: build).
 # Says what is missing and why. Installs Debian packages as root or with a password-free sudo; without those rights
 # it prints the names and stops with status 1. Changes nothing where nothing is missing.
 set -euo pipefail
@@ -35,6 +35,11 @@ any_file() {
 }
 have_header() { echo "#include <$1>" | "${CXX:-g++}" -I/usr/include/eigen3 -fsyntax-only -x c++ -; }
 
+need_gloo() {
+  need libgloo-dev "ranks as processes over Gloo" \
+    any_file /usr/share/cmake/Gloo/GlooConfig.cmake /usr/lib*/cmake/Gloo/GlooConfig.cmake
+}
+
 for task in "${@:-build}"; do
   case $task in
     build)
@@ -48,11 +53,12 @@ for task in "${@:-build}"; do
       need doctest-dev "the tests" have_header doctest/doctest.h
       need pkg-config "the test of the pkg-config files" command -v pkg-config
       need meson "the test of the Meson build" command -v meson
-      need libgloo-dev "ranks as processes over Gloo" any_file /usr/share/cmake/Gloo/GlooConfig.cmake /usr/lib*/cmake/Gloo/GlooConfig.cmake
+      need_gloo
       ;;
     demo)
       need wamerican "the word list that the demo trains on" any_file /usr/share/dict/american-english /usr/share/dict/words
       ;;
+    gloo) need_gloo ;;
     bench)
       need valgrind "the gate that counts instructions" command -v valgrind
       ;;
@@ -73,7 +79,7 @@ for task in "${@:-build}"; do
       need clang-format-19 "the format check" command -v clang-format-19
       ;;
     *)
-      printf "setup: unknown task '%s' (known: build test demo bench peers ci)\n" "$task" >&2
+      printf "setup: unknown task '%s' (known: build test demo gloo bench peers ci)\n" "$task" >&2
       exit 2
       ;;
   esac

@@ -7,10 +7,19 @@
 #include "corpus.hpp"
 #include "options.hpp"
 #include "picture.hpp"
+#include "ranks.hpp"
 #include "report.hpp"
 #include "training.hpp"
 
 namespace {
+
+// A launched process takes part in the world that it finds; rank 0 alone speaks.
+int take_part(const names::Options& options) {
+  const names::Corpus corpus = names::read_corpus(options.text);
+  names::Progress silent(options.steps, options.ranks);
+  names::train(options, corpus, silent);
+  return 0;
+}
 
 int run(const names::Options& options) {
   std::ofstream plot;
@@ -37,7 +46,12 @@ int main(int count, char** arguments) {
       std::fputs(names::help_text().c_str(), stdout);
       return 0;
     }
-    return run(options);
+    names::Options here = options;
+    if (const auto world = names::launched_world()) {
+      here.ranks = world->size();
+      if (world->rank() != 0) return take_part(here);
+    }
+    return run(here);
   } catch (const names::UsageError& error) {
     std::fprintf(stderr, "names: %s\n", error.what());
     return 2;

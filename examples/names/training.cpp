@@ -10,6 +10,7 @@
 #include <shardwise/shardwise.hpp>
 
 #include "model.hpp"
+#include "ranks.hpp"
 #include "report.hpp"
 
 namespace names {
@@ -115,7 +116,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 // What each rank runs. Rank 0 also has the one-device model: it takes its steps while the other ranks wait.
 template <class T>
-void train_on_rank(ThreadCommunicator world, const Options& options, const Corpus& corpus, Progress& progress,
+void train_on_rank(const World& world, const Options& options, const Corpus& corpus, Progress& progress,
                    Result& result) {
   const bool reports = world.rank() == 0;
   const auto mesh = init_device_mesh<"tp">(world, {world.size()});
@@ -163,8 +164,7 @@ void train_on_rank(ThreadCommunicator world, const Options& options, const Corpu
 template <class T>
 Result train_as(const Options& options, const Corpus& corpus, Progress& progress) {
   Result result;  // written by rank 0 alone
-  run_ranks(options.ranks,
-            [&](ThreadCommunicator world) { train_on_rank<T>(world, options, corpus, progress, result); });
+  on_ranks(options.ranks, [&](const World& world) { train_on_rank<T>(world, options, corpus, progress, result); });
   return result;
 }
 
