@@ -79,6 +79,9 @@ TEST_CASE("other element types, and tensors beyond what is staged") {
       check<std::int64_t, true>(mesh, {{4}, {3, 4000}, {P(op)}, {BC(1, 48)}, 3}, failures);
       check<half, true>(mesh, {{4}, {3, 4000}, {P(op)}, {BC(1, 5)}, 3}, failures);
     }
+    // Blocks that are longer than what is gathered of one term, and many of them.
+    check<std::complex<double>, true>(mesh, {{4}, {2, 4 * 300 * 9 + 7}, {P()}, {BC(1, 300)}, 3}, failures);
+    check<std::complex<double>, true>(mesh, {{4}, {2, 4 * 3 * 200 + 7}, {P()}, {BC(1, 3)}, 3}, failures);
     for (const PlacementValue& from : all)
       for (const PlacementValue& to : all) {
         check<bfloat16, true>(mesh, {{4}, {9, 14}, {from}, {to}, 3}, failures);

@@ -183,10 +183,29 @@ void reduce_common(Type dtype, const Holding& held, const std::byte* const* term
   const std::int64_t fits = static_cast<std::int64_t>(sizeof(memory)) / size / count;
   const std::int64_t room = fits < most ? fits : most;
   for (int t = 0; t < count; ++t) parts[t] = memory + t * room * size;
-  rows.for_each([&](const CommonRuns::Run* runs, int n, std::int64_t a, std::int64_t b) {
+  // Runs that are alike: in strided loops.
+  const auto reduce_steps = [&](const CommonRuns::Run& first, const Steps& steps, std::int64_t a, std::int64_t b) {
+    const std::int64_t width = steps.size < room ? steps.size : room;
+    const std::int64_t most_runs = room / width;
+    for (std::int64_t i = 0; i < steps.count; i += most_runs)
+      for (std::int64_t at = 0; at < steps.size; at += width) {
+        const std::int64_t here = steps.count - i < most_runs ? steps.count - i : most_runs;
+        const std::int64_t m = steps.size - at < width ? steps.size - at : width;
+        for (int t = 0; t < count; ++t)
+          copy_steps({here, m, steps.a, m}, terms[t] + (a + first.a + i * steps.a + at) * size,
+                     memory + t * room * size, size, 0, false);
+        reduce_blocks(kernels, sum, parts, count, here * m, op, false);
+        copy_steps({here, m, m, steps.b}, sum, out + (b + first.b + i * steps.b + at) * size, size, 0, false);
+      }
+  };
+  rows.for_each([&](const CommonRuns::Run* runs, int n, std::int64_t a, std::int64_t b, const Steps& steps) {
     CommonRuns::Run in[CommonRows::block];
     CommonRuns::Run back[CommonRows::block];
     int r = 0;
+    if (steps.count >= 8) {
+      reduce_steps(runs[0], steps, a, b);
+      r = steps.count < n ? static_cast<int>(steps.count) : n;
+    }
     std::int64_t done = 0;  // of run r
     while (r < n) {
       int pieces = 0;
