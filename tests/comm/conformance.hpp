@@ -8,6 +8,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <shardwise/base/dtype.hpp>
@@ -22,7 +23,8 @@ inline void conform(bool holds, const std::string& what) {
 // Element i of what rank r brings. Sums of a few are exact in every type, but for `rounding` values.
 template <class T>
 T brought(int r, std::int64_t i) {
-  return static_cast<T>(static_cast<float>((r * 7 + static_cast<int>(i % 13)) % 11 - 3));
+  using Value = std::conditional_t<std::is_integral_v<T>, int, float>;  // a negative float has no byte
+  return static_cast<T>(static_cast<Value>((r * 7 + static_cast<int>(i % 13)) % 11 - 3));
 }
 
 template <class T>
