@@ -72,20 +72,23 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
   }
 
   // ---- the exchanges that everything else is made of ------------------------------------------------------------
+  // (Templates where they need more than a few words: a unit that does not call one does not compile it.)
 
   /// Meets all ranks, then runs `body(Peers)` on each while all `in` may be read and all `out` written, and returns
   /// when all have finished. `body` must not throw.
   /// Ranks: all. Throws: MismatchError, PeerFailedError, TimeoutError, on all ranks, before any body.
+  template <class = void>
   void exchange(const CallInfo& call, const void* in, std::size_t /*in_bytes*/, void* out, PeersFunction body) const {
     const std::uint32_t generation = group_->generation();
     group_->meet(me_, generation, call, in, out);
-    const Leave leave{*group_};  // also when a trace listener throws: the others are reading
+    const Leave<> leave{*group_};  // also when a trace listener throws: the others are reading
     tell(call);
     body(group_->peers(generation));
   }
 
   /// The same for inputs of at most staged_limit bytes on every rank: they are copied first, so that one
   /// synchronisation does. `in` is free on return; `Peers::out` is null.
+  template <class = void>
   void exchange_staged(const CallInfo& call, const void* in, std::size_t in_bytes, PeersFunction body) const {
     SHARDWISE_REQUIRE(in_bytes <= staged_limit,
                       detail::text("shardwise::exchange_staged: ", in_bytes, " bytes are more than the ", staged_limit,
@@ -103,6 +106,7 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
   /// halves: the k-th post of a rank belongs to the k-th of the others.
   /// Ranks: all post. Throws: as exchange, from `finish`, on the ranks that finish; after a failure from here too.
   using Posted = detail::ThreadPosted;
+  template <class = void>
   std::shared_ptr<Posted> post(const CallInfo& call, detail::Buffer in) const {
     return detail::make_cached<Posted>(group_, me_, call, std::move(in));
   }
@@ -126,6 +130,7 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
   }
 
   /// Returns when all ranks have called it.
+  template <class = void>
   void barrier() const {
     CallInfo call;
     call.collective = Collective::barrier;
@@ -134,6 +139,7 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
 
   /// A group for every color, its ranks ordered by key, then by rank here; nothing for a negative color. Label and
   /// deadline are inherited. Ranks: all.
+  template <class = void>
   [[gnu::cold]] std::optional<ThreadCommunicator> split(int color, int key) const {
     const std::vector<int> members = detail::split_members(exchange_choices(color, key), color);
     // The first member makes the group, the others copy its handle.
@@ -159,6 +165,7 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
 
   /// Tells all ranks of the world that this one gives up: what they wait for, and every later call, throws
   /// PeerFailedError with the reason.
+  template <class = void>
   [[gnu::cold]] void abort(std::string reason) const {
     const int self = group_->world_rank(rank());
     group_->world().fail({detail::FailureKind::peer, detail::text("rank ", self, " aborted: ", reason), self});
@@ -167,6 +174,7 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
  private:
   friend class detail::DirectCollectives<ThreadCommunicator>;
 
+  template <class = void>
   struct Leave {
     detail::ThreadGroup& group;
     ~Leave() { group.leave(); }
@@ -177,7 +185,11 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
       detail::trace(call.collective, call.dtype, me_.axis.view(), call.bytes);
   }
 
-  std::string rank_text(int r) const { return group_->rank_text(r); }
+  template <class = void>
+  std::string rank_text(int r) const {
+    return group_->rank_text(r);
+  }
+  template <class = void>
   [[noreturn, gnu::cold]] void fail(std::string mismatch) const {
     const detail::Failure failure{detail::FailureKind::mismatch, std::move(mismatch), group_->world_rank(rank())};
     group_->world().fail(failure);

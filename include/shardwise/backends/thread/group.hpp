@@ -71,11 +71,12 @@ class ThreadMailbox {
   std::atomic<std::uint32_t> posts_{0};
 };
 
-class ThreadGroup : public ThreadGate {
+template <class = void>
+class BasicThreadGroup : public ThreadGate {
  public:
   static constexpr std::size_t staged_limit = 32 * 1024;
 
-  [[gnu::cold]] ThreadGroup(std::shared_ptr<ThreadWorld> world, std::vector<int> world_ranks)
+  [[gnu::cold]] BasicThreadGroup(std::shared_ptr<ThreadWorld> world, std::vector<int> world_ranks)
       : ThreadGate(static_cast<int>(world_ranks.size())), world_(std::move(world)),
         world_ranks_(std::move(world_ranks)), slots_(std::make_unique<Slot[]>(world_ranks_.size())),
         mailboxes_(std::make_unique<ThreadMailbox[]>(world_ranks_.size())), posts_(size), id_(next_id()) {
@@ -88,9 +89,9 @@ class ThreadGroup : public ThreadGate {
     for (std::size_t i = 0; i < 2 * n; ++i) staged_in_[i] = staging_.get() + i * staged_limit;
   }
 
-  [[gnu::cold]] static std::shared_ptr<ThreadGroup> make(std::shared_ptr<ThreadWorld> world,
-                                                         std::vector<int> world_ranks) {
-    auto group = std::make_shared<ThreadGroup>(world, std::move(world_ranks));
+  [[gnu::cold]] static std::shared_ptr<BasicThreadGroup> make(std::shared_ptr<ThreadWorld> world,
+                                                              std::vector<int> world_ranks) {
+    auto group = std::make_shared<BasicThreadGroup>(world, std::move(world_ranks));
     world->add(group);
     return group;
   }
@@ -303,5 +304,6 @@ class ThreadGroup : public ThreadGate {
   std::atomic<std::uint32_t> exit_generation_{0};
   const std::uint64_t id_;
 };
+using ThreadGroup = BasicThreadGroup<>;
 
 }  // namespace shardwise::detail

@@ -11,7 +11,8 @@
 namespace shardwise::detail {
 
 // Returns when `dest` has taken the bytes.
-inline void send_message(ThreadGroup& group, const Caller& me, int dest, const CallInfo& call, const void* data) {
+template <class = void>
+void send_message(ThreadGroup& group, const Caller& me, int dest, const CallInfo& call, const void* data) {
   if (group.failed()) group.throw_failure(me, call);
   ThreadWorld& world = group.world();
   ThreadMessage message{call, data, me.rank};
@@ -40,8 +41,9 @@ inline void send_message(ThreadGroup& group, const Caller& me, int dest, const C
 }
 
 // Returns with the bytes of the oldest message that `source` sent to this rank.
-inline void receive_message(ThreadGroup& group, const Caller& me, int source, const CallInfo& call, void* data,
-                            std::size_t bytes) {
+template <class = void>
+void receive_message(ThreadGroup& group, const Caller& me, int source, const CallInfo& call, void* data,
+                     std::size_t bytes) {
   ThreadWorld& world = group.world();
   ThreadMailbox& mailbox = group.mailbox(me.rank);
   WaitLimit limit(me.deadline);

@@ -32,9 +32,10 @@ struct PostedExchange {
 
 // The exchanges of a group that are under way. The k-th that a rank posts belongs to the k-th of each other rank, whatever
 // else they do in between.
-class PostTable {
+template <class = void>
+class BasicPostTable {
  public:
-  explicit PostTable(int ranks) : next_(static_cast<std::size_t>(ranks), 0) {}
+  explicit BasicPostTable(int ranks) : next_(static_cast<std::size_t>(ranks), 0) {}
 
   PostedExchange& post(int rank, const CallInfo& call, Buffer in) {
     const std::size_t r = static_cast<std::size_t>(rank);
@@ -110,5 +111,6 @@ class PostTable {
   std::vector<std::unique_ptr<PostedExchange>> open_;
   std::vector<std::unique_ptr<PostedExchange>> free_;
 };
+using PostTable = BasicPostTable<>;
 
 }  // namespace shardwise::detail

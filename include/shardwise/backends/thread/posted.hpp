@@ -14,14 +14,15 @@
 namespace shardwise::detail {
 
 // Dropping it is leaving: the others get what they need from this rank all the same. Stays where it was made.
-class ThreadPosted {
+template <class = void>
+class BasicThreadPosted {
  public:
-  ThreadPosted(std::shared_ptr<ThreadGroup> group, const Caller& me, const CallInfo& call, Buffer in)
+  BasicThreadPosted(std::shared_ptr<ThreadGroup> group, const Caller& me, const CallInfo& call, Buffer in)
       : group_(std::move(group)), me_(me), call_(call), exchange_(&group_->post(me_, call_, std::move(in))),
         number_(exchange_->number) {}
-  ThreadPosted(const ThreadPosted&) = delete;
-  ThreadPosted& operator=(const ThreadPosted&) = delete;
-  ~ThreadPosted() { leave(); }
+  BasicThreadPosted(const BasicThreadPosted&) = delete;
+  BasicThreadPosted& operator=(const BasicThreadPosted&) = delete;
+  ~BasicThreadPosted() { leave(); }
 
   // `finish` would not wait.
   bool ready() const { return exchange_ == nullptr || group_->all_posted(*exchange_) || group_->failed(); }
@@ -51,5 +52,6 @@ class ThreadPosted {
   PostedExchange* exchange_;
   std::uint64_t number_;
 };
+using ThreadPosted = BasicThreadPosted<>;
 
 }  // namespace shardwise::detail

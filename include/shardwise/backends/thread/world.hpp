@@ -47,9 +47,11 @@ struct ThreadGate {
   std::unique_ptr<WaitSignal[]> messages;  // send and recv, one a rank
 };
 
-class ThreadWorld {
+// A template, as what follows is, so that a unit that runs no threads compiles none of it.
+template <class = void>
+class BasicThreadWorld {
  public:
-  [[gnu::cold]] explicit ThreadWorld(int ranks)
+  [[gnu::cold]] explicit BasicThreadWorld(int ranks)
       : ranks_(std::make_unique<Rank[]>(static_cast<std::size_t>(ranks))), size_(ranks),
         patience_(patience_for(ranks)) {}
 
@@ -137,5 +139,6 @@ class ThreadWorld {
   std::exception_ptr first_original_;
   std::exception_ptr first_consequence_;
 };
+using ThreadWorld = BasicThreadWorld<>;
 
 }  // namespace shardwise::detail
