@@ -119,18 +119,21 @@ class LoopTicker final : gloo::transport::tcp::Handler {
   }
   ~LoopTicker() override {
     if (device_ != nullptr) device_->unregisterDescriptor(timer_.get(), this);
+    const std::lock_guard after_the_last_event(mutex_);
   }
   LoopTicker(const LoopTicker&) = delete;
   LoopTicker& operator=(const LoopTicker&) = delete;
 
  private:
   void handleEvents(int) override {
+    const std::lock_guard lock(mutex_);
     std::uint64_t ticks = 0;
     if (read(timer_.get(), &ticks, sizeof ticks) < 0) return;
   }
 
   gloo::transport::tcp::Device* device_;
   Descriptor timer_;
+  std::mutex mutex_;
 };
 
 }  // namespace shardwise::detail
