@@ -150,20 +150,33 @@ TEST_CASE("groups that are called in another order are a mismatch, and so is wha
           expect_text(said, "MismatchError");
           expect_text(said, "operations in different groups");
         }) == "");
-  // Rank 1 waits for rank 0, rank 2 for nobody that comes: rank 0 sees rank 2's message while it waits for rank 1.
+  // Rank 0 waits for rank 1, which computes, and sees what rank 2 sent it meanwhile.
   CHECK(run_gloo(3, [](const MessageCommunicator& c) {
           std::array<float, 4> x{};
+          if (c.rank() == 1) std::this_thread::sleep_for(2s);
           const auto start = Clock::now();
-          const std::string said = thrown_by([&] {
-            if (c.rank() == 0) c.recv<float>(x, 1);
-            if (c.rank() == 1) std::this_thread::sleep_for(400ms), c.barrier();
-            if (c.rank() == 2) {
-              c.barrier();
-              c.barrier();
-            }
-          });
-          expect(Clock::now() - start < 2s, "an answer soon");
+          const std::string said = thrown_by([&] { c.rank() == 2 ? c.barrier() : c.broadcast<float>(x, 1); });
+          expect(Clock::now() - start < 1s, "an answer within a second");
           expect_text(said, "MismatchError");
+          expect_text(said, "rank 0 calls broadcast of float [4] from rank 1, rank 2 calls barrier");
+        }) == "");
+}
+
+TEST_CASE("a transport that is closed tells the other end, though its rank computes and nobody else says anything") {
+  CHECK(run_gloo(2, [](const MessageCommunicator& c) {
+          fill(c);
+          settle();
+          if (c.rank() == 0) {
+            c.world().transport().close();
+            std::this_thread::sleep_for(3s);
+            return;
+          }
+          std::array<float, 4> x{};
+          const auto start = Clock::now();
+          const std::string said = thrown_by([&] { c.recv<float>(x, 0); });
+          expect(Clock::now() - start < 1500ms, "an answer soon");
+          expect_text(said, "PeerFailedError");
+          expect_text(said, "the connection to rank 0 was lost");
         }) == "");
 }
 
