@@ -306,7 +306,8 @@ void distribute(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, c
         return execute_placed<Interleaved>(mesh, whole, placements, global, dtype, in,
                                            out);  // local: out of the own copy
       }
-      group.exchange(call, in, group.rank() == call.root ? bytes : 0, out, [&](const auto& peers) {
+      const std::size_t all_bytes = static_cast<std::size_t>(global.elements()) * size_of(dtype);
+      group.exchange(call, in, group.rank() == call.root ? all_bytes : 0, out, [&](const auto& peers) {
         const OneInput from_root{peers.in[call.root]};
         if constexpr (Interleaved)
           Remap(grid_view(mesh, whole), grid_view(mesh, placements), global, dtype).pull(from_root, out);

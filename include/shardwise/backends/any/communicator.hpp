@@ -69,6 +69,16 @@ class AnyCommunicator {
     on([&](const auto& c) { c.exchange_staged(call, in, in_bytes, body); });
   }
 
+  bool direct() const {
+    const ProcessCommunicator* processes = std::get_if<ProcessCommunicator>(&ranks_);
+    return processes == nullptr || processes->direct();
+  }
+  void exchange_packed(const CallInfo& call, std::span<const std::int64_t> sends,
+                       std::span<const std::int64_t> receives, PackFunction pack, PeersFunction body) const {
+    const ProcessCommunicator* processes = std::get_if<ProcessCommunicator>(&ranks_);
+    if (processes != nullptr) processes->exchange_packed(call, sends, receives, pack, body);
+  }
+
   template <Element T>
   void all_gather(std::span<const std::type_identity_t<T>> in, std::span<T> out) const {
     on([&](const auto& c) { c.all_gather(in, out); });
@@ -134,6 +144,6 @@ class AnyCommunicator {
   std::variant<ThreadCommunicator, ProcessCommunicator> ranks_;
 };
 
-static_assert(DirectAccessCommunicator<AnyCommunicator>);
+static_assert(DirectAccessCommunicator<AnyCommunicator> && ExchangesPacked<AnyCommunicator>);
 
 }  // namespace shardwise

@@ -1,15 +1,21 @@
 // from_env: this process' place in the world that its launcher made. Layer: backends/any.
 #pragma once
 
+#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <shardwise/backends/any/communicator.hpp>
+#if defined(SHARDWISE_HAS_GLOO)
+#include <shardwise/backends/gloo/device.hpp>
+#include <shardwise/backends/gloo/transport.hpp>
+#endif
 #include <shardwise/backends/process/environment.hpp>
 #include <shardwise/backends/process/world.hpp>
 #include <shardwise/backends/thread.hpp>
@@ -17,6 +23,15 @@
 namespace shardwise {
 
 namespace detail {
+
+#if defined(SHARDWISE_HAS_GLOO)
+inline std::shared_ptr<Transport> connect_over_gloo(int rank, int size, KeyValueStore& store,
+                                                    std::chrono::milliseconds deadline) {
+  auto transport = std::make_shared<GlooTransport>(rank, size, gloo_address("127.0.0.1"));
+  transport->connect(store, "world", deadline);
+  return transport;
+}
+#endif
 
 // A rank of a launcher's world of several processes.
 inline bool was_launched(const LaunchEnvironment& environment) {
@@ -34,6 +49,11 @@ inline std::shared_ptr<ProcessWorld> join_world_of(const LaunchEnvironment& envi
   place.store.run_id = environment.run_id + run;
   place.store.token = environment.token;
   place.host_id = environment.host_id;
+  const char* const shares = std::getenv("SHARDWISE_SHARED_MEMORY");
+  place.shares_memory = shares == nullptr || std::string_view(shares) != "0";
+#if defined(SHARDWISE_HAS_GLOO)
+  place.connect = &connect_over_gloo;
+#endif
   return ProcessWorld::join(std::move(place));
 }
 

@@ -64,6 +64,17 @@ class MessageGroup {
     const MessageHeader header_;
   };
 
+  // A group of some of these ranks, in the order of `members`; nothing for a rank that is in none. Ranks: all of this group.
+  std::shared_ptr<MessageGroup> make_split(const std::vector<int>& members, int color) {
+    ++splits_;
+    if (members.empty()) return nullptr;
+    std::vector<int> world_ranks;
+    for (const int r : members) world_ranks.push_back(world_rank(r));
+    const auto number = (splits_ << 32) + static_cast<std::uint64_t>(color) + 1;
+    const std::uint64_t id = (id_ ^ number) * 0x9e3779b97f4a7c15u;  // another for every path of splits
+    return std::make_shared<MessageGroup>(transport_, board_, std::move(world_ranks), world_size_, id ^ id >> 29);
+  }
+
   // All ranks of the world stop with this mismatch.
   [[noreturn, gnu::cold]] void fail(const Caller& me, std::string mismatch) {
     transport_->close();
@@ -150,6 +161,7 @@ class MessageGroup {
   const int world_size_;
   const std::uint64_t id_;
   std::uint64_t collectives_ = 0;
+  std::uint64_t splits_ = 0;
   std::vector<Outgoing> out_;  // of the step under way
   std::vector<Incoming> in_;
 };

@@ -2,7 +2,9 @@
 // that one rank finds reaches the others. Layer: backends/process.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -12,13 +14,21 @@
 #include <shardwise/backends/process/communicator.hpp>
 #include <shardwise/backends/process/endpoint.hpp>
 #include <shardwise/backends/process/host_setup.hpp>
+#include <shardwise/backends/process/key_value_store.hpp>
+#include <shardwise/backends/process/message_group.hpp>
 #include <shardwise/backends/process/shared_group.hpp>
 #include <shardwise/backends/process/shared_host.hpp>
 #include <shardwise/backends/process/store.hpp>
+#include <shardwise/backends/process/transport.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/base/warning.hpp>
 #include <shardwise/comm/failure.hpp>
 
 namespace shardwise::detail {
+
+// Connects this rank with all others, for worlds that share no memory. Backends of networks give one.
+using ConnectTransport = std::shared_ptr<Transport> (*)(int rank, int size, KeyValueStore& store,
+                                                        std::chrono::milliseconds deadline);
 
 // Where a process stands in a world, and where it meets the others.
 struct WorldPlace {
@@ -28,9 +38,13 @@ struct WorldPlace {
   StoreOptions store;  // its size is set here
   std::string host_id;  // ranks with equal ones are on one host
   std::chrono::milliseconds deadline{};
+  bool shares_memory = true;  // with the ranks of its host
+  ConnectTransport connect = nullptr;
 };
 
-class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>, private FailureListener {
+class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
+                           private FailureListener,
+                           private FailureBoard {
  public:
   // Ranks: all. Throws: TimeoutError that names who has not come; Error where this process does not belong there.
   static std::shared_ptr<ProcessWorld> join(WorldPlace place) {
@@ -57,14 +71,17 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>, pr
 
   // The communicator of all.
   ProcessCommunicator communicator() {
-    ProcessCommunicator c(SharedGroup::of_host(host_), place_.rank, shared_from_this());
-    return place_.deadline.count() > 0 ? c.with_deadline(place_.deadline) : c;
+    const auto on = [&](auto group) {
+      return ProcessCommunicator(std::move(group), place_.rank, shared_from_this()).with_deadline(place_.deadline);
+    };
+    return host_ != nullptr ? on(SharedGroup::of_host(host_)) : on(everybody_);
   }
 
   // Tells all ranks that this one is at its end: an exception that nobody catches.
   void fail(const std::string& what) noexcept {
     try {
-      host_->fail({FailureKind::peer, text("rank ", place_.rank, " failed: ", what), place_.rank});
+      const Failure failure{FailureKind::peer, text("rank ", place_.rank, " failed: ", what), place_.rank};
+      host_ != nullptr ? host_->fail(failure) : fail(failure);
     } catch (...) {  // no memory: they learn of the process' end
     }
   }
@@ -90,46 +107,103 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>, pr
   }
 
   void meet() {
-    std::vector<int> here;
-    int self = 0;
+    std::vector<int> all;
+    bool together = place_.shares_memory;
     for (int r = 0; r < place_.size; ++r) {
-      if (hosts_[static_cast<std::size_t>(r)] != place_.host_id) continue;
-      if (r == place_.rank) self = static_cast<int>(here.size());
-      here.push_back(r);
+      all.push_back(r);
+      together = together && hosts_[static_cast<std::size_t>(r)] == place_.host_id;
     }
-    SHARDWISE_REQUIRE(static_cast<int>(here.size()) == place_.size,
-                      text("shardwise: rank ", place_.rank, " shares its host with ", here.size() - 1, " of ",
-                           place_.size - 1, " ranks; across hosts a network backend is needed"));
-    std::string obstacle;
-    host_ =
-        meet_on_host(*client_, text("ranks with ", here.front()), here, self, place_.size, place_.deadline, obstacle);
-    SHARDWISE_REQUIRE(host_ != nullptr, text("shardwise: the ranks of this host cannot share memory: ", obstacle));
-    host_->set_listener(this);
+    if (together) share_memory(all);
+    if (host_ == nullptr) connect(all, together);
     const std::lock_guard lock(mutex_);
     met_ = true;
-    if (heard_.kind != FailureKind::none) host_->fail(heard_);
+    if (heard_.kind != FailureKind::none) spread(heard_);
   }
 
-  // On the store's thread: another rank failed or died.
+  void share_memory(const std::vector<int>& all) {
+    std::string obstacle;
+    host_ = meet_on_host(*client_, "one host", all, place_.rank, place_.size, place_.deadline, obstacle);
+    if (host_ != nullptr) return host_->set_listener(this);
+    const std::string what = text("shardwise: the ranks of this host share no memory: ", obstacle);
+    SHARDWISE_REQUIRE(place_.connect != nullptr, what);
+    if (place_.rank == 0) warn(what + "; they send messages");
+  }
+
+  void connect(std::vector<int> all, bool together) {
+    SHARDWISE_REQUIRE(place_.connect != nullptr,
+                      text("shardwise: not all ", place_.size, " ranks ", together ? "share memory" : "are on one host",
+                           ": link a network backend, shardwise::gloo"));
+    transport_ = place_.connect(place_.rank, place_.size, *client_, place_.deadline);
+    everybody_ =
+        std::make_shared<MessageGroup>(transport_, static_cast<FailureBoard&>(*this), std::move(all), place_.size, 1);
+  }
+
+  // On the store's thread: another rank failed, died or left.
   void hear(const Notice& notice) {
-    if (notice.kind == NoticeKind::departed) return;  // the segment says so too
     const std::lock_guard lock(mutex_);
-    heard_ = notice.failure;
-    if (met_) host_->fail(notice.failure);
+    if (notice.kind == NoticeKind::departed) {
+      gone_.push_back(notice.rank);  // a host's ranks read it in their memory
+    } else if (heard_.kind == FailureKind::none) {
+      heard_ = notice.failure;
+      if (met_) spread(notice.failure);
+    }
+    changed_.notify_all();
   }
 
-  // This process found a failure first, on its host: the other hosts are told. What came from the store is known there.
+  // With mutex_ held.
+  void spread(const Failure& failure) {
+    if (host_ != nullptr) host_->fail(failure);
+    if (transport_ != nullptr) transport_->close();
+  }
+
+  // This process found a failure first, on its host. What came from the store is known there.
   void found(const Failure& failure) noexcept override {
     if (failure.found_by == place_.rank) client_->announce(failure);
+  }
+
+  // ---- the failures of a world that sends messages ----------------------------------------------------------------
+
+  bool failed() const override {
+    const std::lock_guard lock(mutex_);
+    return heard_.kind != FailureKind::none;
+  }
+  Failure failure() override {
+    const std::lock_guard lock(mutex_);
+    return heard_;
+  }
+  void fail(const Failure& failure) override {
+    {
+      const std::lock_guard lock(mutex_);
+      if (heard_.kind != FailureKind::none) return;
+      heard_ = failure;
+      changed_.notify_all();
+    }
+    client_->announce(failure);
+    if (transport_ != nullptr) transport_->close();
+  }
+  bool await_cause(int peer) override {
+    std::unique_lock lock(mutex_);
+    const auto has_left = [&] { return std::find(gone_.begin(), gone_.end(), peer) != gone_.end(); };
+    changed_.wait_for(lock, std::chrono::milliseconds(500),
+                      [&] { return heard_.kind != FailureKind::none || has_left(); });
+    if (heard_.kind != FailureKind::none) return true;
+    if (!has_left()) return false;
+    lock.unlock();
+    fail({FailureKind::peer, text("rank ", peer, " left early: its program has ended"), place_.rank});
+    return true;
   }
 
   WorldPlace place_;
   std::unique_ptr<StoreServer> server_;
   std::unique_ptr<StoreClient> client_;
   std::vector<std::string> hosts_;
-  std::shared_ptr<SharedHost> host_;
-  std::mutex mutex_;
+  std::shared_ptr<SharedHost> host_;  // where all share memory
+  std::shared_ptr<Transport> transport_;  // or else
+  std::shared_ptr<MessageGroup> everybody_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
   bool met_ = false;
+  std::vector<int> gone_;
   Failure heard_;
 };
 
