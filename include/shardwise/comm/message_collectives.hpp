@@ -25,7 +25,7 @@
 
 namespace shardwise::detail {
 
-// Which way by size and number of ranks; measured on loopback, 2 cores (tests/gloo and bench/README.md).
+// Which way by size and number of ranks: estimates from what a message and a byte cost on a loopback.
 struct MessageSwitch {
   // all_gather: up to so many ranks each sends to each. Beyond: Bruck's log2 steps for up to so many bytes in all, else a ring.
   static constexpr int direct_ranks = 8;
