@@ -57,8 +57,9 @@ template <class T>
 void expect_equal(const std::vector<T>& got, const std::vector<T>& right, const std::string& what) {
   conform(got.size() == right.size(), what + ": the size");
   for (std::size_t i = 0; i < got.size(); ++i)
-    conform(got[i] == right[i], what + " of " + shardwise::to_string(shardwise::dtype_of<T>) + ", " +
-                                    std::to_string(got.size()) + " elements: element " + std::to_string(i));
+    if (got[i] != right[i])
+      conform(false, what + " of " + shardwise::to_string(shardwise::dtype_of<T>) + ", " + std::to_string(got.size()) +
+                         " elements: element " + std::to_string(i));
 }
 
 template <class T, class Comm>

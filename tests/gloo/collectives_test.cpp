@@ -42,11 +42,10 @@ void adds_in_rank_order(const MessageCommunicator& c, std::int64_t n) {
       sum = static_cast<Accumulator<T>>(sum + static_cast<Accumulator<T>>(term<T>(r, i)));
     right[static_cast<std::size_t>(i)] = static_cast<T>(sum);
   }
-  const std::string what = std::to_string(n) + " of " + to_string(dtype_of<T>) + ", element ";
+  const std::string what = std::to_string(n) + " of " + to_string(dtype_of<T>);
   std::vector<T> out(each);
   c.all_reduce<T>(in, out, ReduceOp::sum);
-  for (std::size_t i = 0; i < each; ++i)
-    expect(same_bits(out[i], right[i]), "all_reduce of " + what + std::to_string(i));
+  expect_each(each, [&](std::size_t i) { return same_bits(out[i], right[i]); }, "all_reduce of " + what);
 
   // The last rank's part is what an even division leaves.
   std::vector<std::int64_t> counts(static_cast<std::size_t>(c.size()), n / c.size());
@@ -54,12 +53,11 @@ void adds_in_rank_order(const MessageCommunicator& c, std::int64_t n) {
   std::vector<T> part(static_cast<std::size_t>(counts[static_cast<std::size_t>(c.rank())]));
   c.reduce_scatter_v<T>(in, part, counts, ReduceOp::sum);
   const auto at = static_cast<std::size_t>(c.rank() * (n / c.size()));
-  for (std::size_t i = 0; i < part.size(); ++i)
-    expect(same_bits(part[i], right[at + i]), "reduce_scatter_v of " + what + std::to_string(i));
+  expect_each(
+      part.size(), [&](std::size_t i) { return same_bits(part[i], right[at + i]); }, "reduce_scatter_v of " + what);
 
   c.all_reduce<T>(in, in, ReduceOp::sum);
-  expect(n == 0 || std::memcmp(in.data(), right.data(), each * sizeof(T)) == 0,
-         "all_reduce in place of " + what + "any");
+  expect(n == 0 || std::memcmp(in.data(), right.data(), each * sizeof(T)) == 0, "all_reduce in place of " + what);
 }
 
 template <class T>
@@ -69,13 +67,14 @@ void gathers_and_spreads(const MessageCommunicator& c, std::int64_t n) {
   std::vector<T> in(each), all(each * static_cast<std::size_t>(c.size())), data(each), part(each);
   for (std::int64_t i = 0; i < n; ++i) in[static_cast<std::size_t>(i)] = value(c.rank(), i);
   c.all_gather<T>(in, all);
-  for (std::size_t i = 0; i < all.size(); ++i)
-    expect(all[i] == value(static_cast<int>(i / each), static_cast<std::int64_t>(i % each)),
-           "all_gather: element " + std::to_string(i));
+  const auto gathered = [&](std::size_t i) {
+    return all[i] == value(static_cast<int>(i / each), static_cast<std::int64_t>(i % each));
+  };
+  expect_each(all.size(), gathered, "all_gather");
   const int root = c.size() - 1;
   if (c.rank() == root) data = in;
   c.broadcast<T>(data, root);
-  for (std::int64_t i = 0; i < n; ++i) expect(data[static_cast<std::size_t>(i)] == value(root, i), "broadcast");
+  expect_each(each, [&](std::size_t i) { return data[i] == value(root, static_cast<std::int64_t>(i)); }, "broadcast");
   c.scatter<T>(all, part, root);
   expect(part == in, "scatter");
   c.barrier();
@@ -112,8 +111,9 @@ void exchanges_packed(const MessageCommunicator& c, std::size_t scale, bool in_p
     const detail::PackedBlocks got = in_place ? detail::exchange_packed(channel, sends, receives, fill, place)
                                               : detail::exchange_packed(channel, sends, receives, whole);
     for (int r = 0; r < c.size(); ++r)
-      for (std::size_t i = 0; i < block_size(r, c.rank(), scale); ++i)
-        expect(got[r][i] == block_byte(r, c.rank(), i), "byte " + std::to_string(i) + " from " + std::to_string(r));
+      expect_each(
+          block_size(r, c.rank(), scale), [&](std::size_t i) { return got[r][i] == block_byte(r, c.rank(), i); },
+          "bytes from " + std::to_string(r));
     for (int r = 0; r < c.size(); ++r)
       expect(places[static_cast<std::size_t>(r)].empty() || got[r] == places[static_cast<std::size_t>(r)].data(),
              "its place");
@@ -162,7 +162,7 @@ TEST_CASE("large messages arrive whole") {
           }) == "");
   }
   CHECK(run_gloo(2, [](const MessageCommunicator& c) {
-          adds_in_rank_order<float>(c, 1 << 24);
+          adds_in_rank_order<float>(c, 1 << 23);
           gathers_and_spreads<std::int64_t>(c, 1 << 23);
         }) == "");
 }
@@ -196,7 +196,7 @@ TEST_CASE("two ranks send each other 256 MiB at once, three in a circle") {
           const std::array<std::int64_t, 2> sends{c.rank() == 1 ? std::int64_t{1} << 26 : 0,
                                                   c.rank() == 0 ? std::int64_t{1} << 26 : 0};
           c.all_to_all_v<std::int32_t>(in, sends, out, sends);
-          for (std::size_t i = 0; i < n; ++i) expect(out[i] == 2 - c.rank(), "element " + std::to_string(i));
+          expect_each(n, [&](std::size_t i) { return out[i] == 2 - c.rank(); }, "what the other sent");
         }) == "");
   CHECK(run_gloo(3, [](const MessageCommunicator& c) {
           const std::int64_t n = std::int64_t{1} << 23;

@@ -26,8 +26,15 @@
 namespace test {
 
 // The failed check of a forked rank: it ends the rank and is what the test reads.
-inline void expect(bool holds, const std::string& what) {
-  if (!holds) throw std::runtime_error("expected: " + what);
+inline void expect(bool holds, std::string_view what) {
+  if (!holds) throw std::runtime_error("expected: " + std::string(what));
+}
+
+// That right(i) holds for each i below n; the sentence is only made for one that does not.
+template <class Right>
+void expect_each(std::size_t n, Right right, std::string_view what) {
+  for (std::size_t i = 0; i < n; ++i)
+    if (!right(i)) expect(false, std::string(what) + ": element " + std::to_string(i));
 }
 
 // One T that all processes forked after it share.
@@ -93,7 +100,7 @@ class ForkedRanks {
   void send(int rank, int signal) const { kill(pids_[static_cast<std::size_t>(rank)], signal); }
 
   // Of each rank, when it has ended; one that does not end in time is killed.
-  std::vector<std::string> last_words(std::chrono::seconds limit = std::chrono::seconds(60)) {
+  std::vector<std::string> last_words(std::chrono::seconds limit = std::chrono::seconds(120)) {
     std::vector<std::string> words;
     const auto end = std::chrono::steady_clock::now() + limit;
     for (std::size_t r = 0; r < pids_.size(); ++r) {
