@@ -41,6 +41,38 @@ struct ActiveSource {
 // Drops what this thread's cache keeps of a size.
 void drop_cached(std::size_t bytes) { const Buffer another(bytes); }
 
+struct Lent {
+  int* returned;
+};
+void give_lent(Block& block) noexcept { ++*reinterpret_cast<Lent*>(&block + 1)->returned; }
+void give_other(Block&) noexcept {}
+
+TEST_CASE("memory elsewhere goes back once, when its last handle goes, and its block serves again") {
+  int returned = 0;
+  std::byte memory[100];
+  const std::int64_t held = memory_count().held;
+  {
+    const Buffer buffer = Buffer::elsewhere(memory, sizeof memory, Lent{&returned}, &give_lent);
+    CHECK(buffer.data() == memory);
+    CHECK(buffer.owns());
+    CHECK(memory_count().held == held + 100);
+    REQUIRE(buffer.record<Lent>(&give_lent) != nullptr);
+    CHECK(buffer.record<Lent>(&give_lent)->returned == &returned);
+    CHECK(buffer.record<Lent>(&give_other) == nullptr);
+    const Buffer second = buffer;
+    CHECK(!buffer.exclusive());
+    CHECK(returned == 0);
+  }
+  CHECK(returned == 1);
+  CHECK(memory_count().held == held);
+  {
+    const Buffer plain(sizeof(Lent));
+  }  // of the same size class: the block that was the record's
+  CHECK(returned == 1);
+  CHECK(Buffer(8).record<Lent>(&give_lent) == nullptr);
+  CHECK(Buffer::view(memory).record<Lent>(&give_lent) == nullptr);
+}
+
 }  // namespace
 
 TEST_CASE("new blocks come from the source that is set, and go back to the one that they came from") {

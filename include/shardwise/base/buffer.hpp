@@ -1,6 +1,6 @@
 // Buffer: shared, 64-byte aligned bytes, or a view of the caller's. Freed blocks are kept per thread by size
 // class, so that a repeated operation allocates nothing; what a thread holds is counted. Blocks come from malloc, or from
-// memory that other processes can read (BlockSource). Not for device memory. Layer: base.
+// memory that other processes can read (BlockSource). Memory elsewhere (a device's) has a block that stands for it. Layer: base.
 #pragma once
 
 #include <atomic>
@@ -41,6 +41,8 @@ struct alignas(64) Block {
   std::size_t counted;  // bytes of elements asked for
   BlockSource* source;  // goes back there
   std::size_t bytes;  // with this header
+  // Gives back the memory elsewhere that this block stands for; null where the elements lie behind it.
+  void (*leave)(Block&) noexcept = nullptr;
 };
 
 // Bytes of elements in the blocks that this thread took and has not given back, and the most that it ever was.
@@ -143,12 +145,22 @@ class BlockCache {
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(std::size_t bytes)
-      : owner_(BlockCache::take(bytes)), data_(reinterpret_cast<std::byte*>(owner_ + 1)) {
-    owner_->counted = bytes;
-    MemoryCount& count = memory_count();
-    count.held += static_cast<std::int64_t>(bytes);
-    if (count.held > count.peak) count.peak = count.held;
+  explicit Buffer(std::size_t bytes) : Buffer(bytes, BlockCache::take(bytes)) {}
+  // `bytes` at `data`, which lie elsewhere: `record`, made where the elements of a buffer of its own would be, says how
+  // `leave` gives them back.
+  template <class Record>
+  static Buffer elsewhere(void* data, std::size_t bytes, const Record& record, void (*leave)(Block&) noexcept) {
+    static_assert(alignof(Record) <= 64);
+    Buffer b(bytes, BlockCache::take(sizeof(Record)));
+    new (b.data_) Record(record);
+    b.data_ = static_cast<std::byte*>(data);
+    b.owner_->leave = leave;
+    return b;
+  }
+  // The record of memory elsewhere that `leave` gives back; null for any other.
+  template <class Record>
+  Record* record(void (*leave)(Block&) noexcept) const {
+    return owner_ != nullptr && owner_->leave == leave ? reinterpret_cast<Record*>(owner_ + 1) : nullptr;
   }
   // The caller's memory: not owned. No elements may come with a null pointer (std::vector's), and are a buffer all the
   // same: a gradient without elements is a gradient.
@@ -182,11 +194,19 @@ class Buffer {
   bool exclusive() const { return owner_ != nullptr && owner_->owners.load(std::memory_order_acquire) == 1; }
 
  private:
+  Buffer(std::size_t bytes, Block* owner) : owner_(owner), data_(reinterpret_cast<std::byte*>(owner + 1)) {
+    owner_->counted = bytes;
+    MemoryCount& count = memory_count();
+    count.held += static_cast<std::int64_t>(bytes);
+    if (count.held > count.peak) count.peak = count.held;
+  }
   void release() noexcept {
     if (owner_ != nullptr && owner_->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) give_back(owner_);
   }
   [[gnu::noinline]] static void give_back(Block* block) noexcept {
     memory_count().held -= static_cast<std::int64_t>(block->counted);
+    if (block->leave != nullptr) [[unlikely]]
+      std::exchange(block->leave, nullptr)(*block);
     BlockCache::give(block);
   }
 
