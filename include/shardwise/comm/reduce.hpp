@@ -9,48 +9,12 @@
 #include <shardwise/base/collective.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/base/reduce_arithmetic.hpp>
 #include <shardwise/comm/stream.hpp>
 
 namespace shardwise {
 
 namespace detail {
-
-// The arithmetic of T: `Value` is what terms become, `add` and `multiply` wrap around where integers would overflow
-// (signed overflow is undefined), `divide` is the end of an average.
-template <class T>
-struct ReduceArithmetic {
-  using Value = Accumulator<T>;
-  static Value load(const T& x) { return static_cast<Value>(x); }
-  static T store(Value x) { return static_cast<T>(x); }
-  static Value add(Value a, Value b) { return a + b; }
-  static Value multiply(Value a, Value b) { return a * b; }
-  static Value divide(Value a, int count) { return a / static_cast<Value>(count); }
-};
-
-template <class T>
-  requires std::is_integral_v<T>
-struct ReduceArithmetic<T> {
-  // Bytes are kept in 32 bits: the same modulo 256, and an average does not wrap.
-  using Value = std::conditional_t<sizeof(T) == 1, std::int32_t, T>;
-  using Unsigned = std::make_unsigned_t<Value>;
-  static Value load(T x) { return static_cast<Value>(x); }
-  static T store(Value x) { return static_cast<T>(x); }
-  static Value add(Value a, Value b) { return static_cast<Value>(static_cast<Unsigned>(a) + static_cast<Unsigned>(b)); }
-  static Value multiply(Value a, Value b) {
-    return static_cast<Value>(static_cast<Unsigned>(a) * static_cast<Unsigned>(b));
-  }
-  static Value divide(Value a, int count) { return a / static_cast<Value>(count); }
-};
-
-template <class T>
-struct ReduceArithmetic<ComplexPair<T>> {
-  using Value = ComplexPair<T>;
-  static Value load(const Value& x) { return x; }
-  static Value store(const Value& x) { return x; }
-  static Value add(Value a, Value b) { return a + b; }
-  static Value multiply(Value a, Value b) { return a * b; }
-  static Value divide(Value a, int count) { return a / Value(count); }
-};
 
 // Terms are reduced in blocks of this many elements: the loops have a count that the compiler knows and pointers that
 // cannot overlap, without which g++ at -O2 does not vectorise them. It also lets the output be one of the terms.

@@ -10,12 +10,11 @@
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
 #include <shardwise/base/extents.hpp>
+#include <shardwise/base/scalar_functions.hpp>
 #include <shardwise/ops/kernels/loop.hpp>
 #include <shardwise/ops/kernels/reduce.hpp>
 
 namespace shardwise::detail::kernels {
-
-enum class Binary : std::uint8_t { add, sub, mul, div };
 
 /// The shape of an elementwise operation on shapes `a` and `b`; throws ShapeError where they do not fit.
 inline Extents broadcast_extents(const Extents& a, const Extents& b) {
@@ -105,36 +104,24 @@ void binary_loops(const BroadcastLoops& loops, const T* a, const T* b, T* out, F
   }
 }
 
-// Calls g with the function that `op` names: one switch outside all loops.
-template <class T, class G>
-void with_binary(Binary op, G g) {
-  using A = Accumulator<T>;
-  switch (op) {
-    case Binary::add: return g([](A x, A y) { return x + y; });
-    case Binary::sub: return g([](A x, A y) { return x - y; });
-    case Binary::mul: return g([](A x, A y) { return x * y; });
-    case Binary::div: return g([](A x, A y) { return x / y; });
-  }
-}
-
 /// out = a op b, where `sout == broadcast_extents(sa, sb)`. out may be an operand that is not repeated.
 template <class T>
 void binary(Binary op, const Extents& sa, const T* a, const Extents& sb, const T* b, const Extents& sout, T* out) {
   if (sout.elements() == 0) return;
   const BroadcastLoops loops(sa, sb, sout);
-  with_binary<T>(op, [&](auto f) { binary_loops(loops, a, b, out, f); });
+  with_binary(op, [&](auto f) { binary_loops(loops, a, b, out, f); });
 }
 
 /// out[i] = a[i] op s.
 template <class T>
 void binary_scalar(Binary op, const T* a, T s, T* out, std::int64_t n) {
-  with_binary<T>(op, [&](auto f) { binary_row(a, false, &s, true, out, n, f); });
+  with_binary(op, [&](auto f) { binary_row(a, false, &s, true, out, n, f); });
 }
 
 /// out[i] = s op a[i].
 template <class T>
 void binary_scalar_reversed(Binary op, T s, const T* a, T* out, std::int64_t n) {
-  with_binary<T>(op, [&](auto f) { binary_row(&s, true, a, false, out, n, f); });
+  with_binary(op, [&](auto f) { binary_row(&s, true, a, false, out, n, f); });
 }
 
 /// Sums g of shape `sout` to `out` of shape `sa`, which was broadcast to `sout`. Written, not accumulated.
