@@ -51,6 +51,8 @@ class Transport {
                         Clock::time_point until, PackFunction pack) = 0;
   // From any thread: whoever waits in an exchange, here or on a peer, stops waiting for this rank.
   virtual void close() noexcept = 0;
+  // From any thread: `peer` ended normally, and sends nothing more. For those that would not see it from its connection.
+  virtual void departed(int /*peer*/) noexcept {}
 };
 
 // The first failure of the world, as this process knows it.

@@ -40,6 +40,9 @@ struct WorldPlace {
   std::chrono::milliseconds deadline{};
   bool shares_memory = true;  // with the ranks of its host
   ConnectTransport connect = nullptr;
+  std::shared_ptr<Transport> transport;  // instead: reaches all others already
+
+  bool has_network() const { return connect != nullptr || transport != nullptr; }
 };
 
 class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
@@ -117,6 +120,8 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
     if (host_ == nullptr) connect(all, together);
     const std::lock_guard lock(mutex_);
     met_ = true;
+    for (const int r : gone_)
+      if (transport_ != nullptr) transport_->departed(r);
     if (heard_.kind != FailureKind::none) spread(heard_);
   }
 
@@ -125,15 +130,16 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
     host_ = meet_on_host(*client_, "one host", all, place_.rank, place_.size, place_.deadline, obstacle);
     if (host_ != nullptr) return host_->set_listener(this);
     const std::string what = text("shardwise: the ranks of this host share no memory: ", obstacle);
-    SHARDWISE_REQUIRE(place_.connect != nullptr, what);
+    SHARDWISE_REQUIRE(place_.has_network(), what);
     if (place_.rank == 0) warn(what + "; they send messages");
   }
 
   void connect(std::vector<int> all, bool together) {
-    SHARDWISE_REQUIRE(place_.connect != nullptr,
+    SHARDWISE_REQUIRE(place_.has_network(),
                       text("shardwise: not all ", place_.size, " ranks ", together ? "share memory" : "are on one host",
                            ": link a network backend, shardwise::gloo"));
-    transport_ = place_.connect(place_.rank, place_.size, *client_, place_.deadline);
+    transport_ = place_.transport != nullptr ? place_.transport
+                                             : place_.connect(place_.rank, place_.size, *client_, place_.deadline);
     everybody_ =
         std::make_shared<MessageGroup>(transport_, static_cast<FailureBoard&>(*this), std::move(all), place_.size, 1);
   }
@@ -143,6 +149,7 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
     const std::lock_guard lock(mutex_);
     if (notice.kind == NoticeKind::departed) {
       gone_.push_back(notice.rank);  // a host's ranks read it in their memory
+      if (met_ && transport_ != nullptr) transport_->departed(notice.rank);
     } else if (heard_.kind == FailureKind::none) {
       heard_ = notice.failure;
       if (met_) spread(notice.failure);
