@@ -544,6 +544,7 @@ class MessageCollectives {
   void barrier() const {
     CallInfo call;
     call.collective = Collective::barrier;
+    call.bytes = CallInfo::part_of_another;  // moves nothing: nobody counts it
     self().on_messages(call, [](MessageChannel& channel) { barrier_messages(channel); });
   }
 
