@@ -1,0 +1,264 @@
+// Streams, events, device memory and copies against the simulation: what is not waited for is wrong data here.
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <shardwise/cuda/copy.hpp>
+#include <shardwise/cuda/launch.hpp>
+
+#include "simulated_cuda/control.hpp"
+
+namespace {
+
+using namespace shardwise;
+using namespace shardwise::detail;
+using cuda::Event;
+using cuda::Stream;
+using cuda::StreamView;
+
+struct FillBody {
+  std::int64_t* out;
+  std::int64_t value;
+  void operator()(std::int64_t i) const { out[i] = value + i; }
+};
+struct AddBody {
+  const std::int64_t* a;
+  std::int64_t* out;
+  void operator()(std::int64_t i) const { out[i] = a[i] + 1; }
+};
+
+constexpr std::int64_t n = 3000;
+constexpr std::size_t bytes = n * sizeof(std::int64_t);
+
+void fill(const Buffer& out, std::int64_t value, const StreamView& stream) {
+  record_stream(out, stream);
+  device::launch(FillBody{out.as<std::int64_t>(), value}, n, stream);
+}
+void add_one(const Buffer& a, const Buffer& out, const StreamView& stream) {
+  record_stream(a, stream);
+  record_stream(out, stream);
+  device::launch(AddBody{a.as<std::int64_t>(), out.as<std::int64_t>()}, n, stream);
+}
+bool holds(const Buffer& host, std::int64_t value) {
+  const auto* x = host.as<std::int64_t>();
+  for (std::int64_t i = 0; i < n; ++i)
+    if (x[i] != value + i) return false;
+  return true;
+}
+
+// A value made on one stream, read on a second, which waits for the first, and brought home: how often it was right.
+int rounds_over_two_streams(int rounds) {
+  const Stream first, second;
+  int good = 0;
+  for (int round = 0; round < rounds; ++round) {
+    const Buffer a = device_buffer(bytes, first);
+    fill(a, round, first);
+    second.wait(first);
+    const Buffer b = device_buffer(bytes, second), home = pinned_buffer(bytes);
+    add_one(a, b, second);
+    copy_to_host(home, b, bytes, second);
+    second.synchronize();
+    good += holds(home, round + 1) ? 1 : 0;
+  }
+  return good;
+}
+
+struct DroppedWaits {
+  DroppedWaits() { simulated_cuda::drop_waits(true); }
+  ~DroppedWaits() { simulated_cuda::drop_waits(false); }
+};
+
+TEST_CASE("a stream that waits for another one reads what it wrote") { CHECK(rounds_over_two_streams(60) == 60); }
+
+TEST_CASE("without waits the same rounds read what is not there yet") {
+  const DroppedWaits dropped;
+  CHECK(rounds_over_two_streams(60) < 60);
+}
+
+TEST_CASE("an event holds its point, wherever its stream goes on to") {
+  const Stream first, second;
+  const Buffer a = device_buffer(bytes, first), b = device_buffer(bytes, second), home = pinned_buffer(bytes);
+  for (int round = 0; round < 40; ++round) {
+    fill(a, round, first);
+    Event written(first);
+    written.block(second);
+    add_one(a, b, second);
+    Event read(second);
+    read.block(first);
+    fill(a, -1, first);  // only after it was read
+    copy_to_host(home, b, bytes, second);
+    second.synchronize();
+    CHECK(holds(home, round + 1));
+  }
+}
+
+TEST_CASE("events and streams say whether they are done") {
+  const Stream stream;
+  const Buffer a = device_buffer(bytes, stream);
+  for (int i = 0; i < 50; ++i) fill(a, i, stream);
+  const Event end(stream);
+  end.synchronize();
+  CHECK(end.query());
+  stream.synchronize();
+  CHECK(stream.query());
+}
+
+TEST_CASE("memory goes back when the other streams that use it have come so far") {
+  const Stream home, other;
+  int good = 0;
+  for (int round = 0; round < 40; ++round) {
+    const Buffer out = device_buffer(bytes, other), host = pinned_buffer(bytes);
+    {
+      const Buffer a = device_buffer(bytes, home);
+      fill(a, round, home);
+      other.wait(home);
+      add_one(a, out, other);  // still on its way when the last handle goes
+    }
+    const Buffer next = device_buffer(bytes, home);  // may be the same memory
+    fill(next, -1, home);
+    copy_to_host(host, out, bytes, other);
+    other.synchronize();
+    good += holds(host, round + 1) ? 1 : 0;
+  }
+  CHECK(good == 40);
+}
+
+TEST_CASE("memory that another stream uses without a record of it is gone too early") {
+  const Stream home, other;
+  int good = 0;
+  for (int round = 0; round < 40; ++round) {
+    const Buffer out = device_buffer(bytes, other), host = pinned_buffer(bytes);
+    {
+      const Buffer a = device_buffer(bytes, home);
+      fill(a, round, home);
+      other.wait(home);
+      device::launch(AddBody{a.as<std::int64_t>(), out.as<std::int64_t>()}, n, other);
+    }
+    copy_to_host(host, out, bytes, other);
+    other.synchronize();
+    good += holds(host, round + 1) ? 1 : 0;
+  }
+  CHECK(good < 40);
+}
+
+TEST_CASE("new device memory holds nothing that could pass for a value") {
+  const Stream stream;
+  const Buffer a = device_buffer(bytes, stream), home = pinned_buffer(bytes);
+  copy_to_host(home, a, bytes, stream);
+  stream.synchronize();
+  for (std::int64_t i = 0; i < n; ++i) REQUIRE(home.as<std::int64_t>()[i] == -1);
+}
+
+TEST_CASE("pinned memory that is on its way serves nobody else") {
+  const Stream stream;
+  const Buffer a = device_buffer(bytes, stream), home = pinned_buffer(bytes);
+  for (int round = 0; round < 40; ++round) {
+    {
+      const Buffer source = pinned_buffer(bytes);
+      for (std::int64_t i = 0; i < n; ++i) source.as<std::int64_t>()[i] = round + i;
+      copy_to_device(a, source, bytes, stream);
+    }
+    const Buffer other = pinned_buffer(bytes);  // another block while the copy has not been made
+    for (std::int64_t i = 0; i < n; ++i) other.as<std::int64_t>()[i] = -7;
+    copy_to_host(home, a, bytes, stream);
+    stream.synchronize();
+    CHECK(holds(home, round));
+  }
+}
+
+TEST_CASE("memory that is not pinned has been read when the call returns, and written") {
+  const Stream stream;
+  const Buffer a = device_buffer(bytes, stream);
+  std::vector<std::int64_t> source(n), target(n);
+  for (int round = 0; round < 20; ++round) {
+    for (std::int64_t i = 0; i < n; ++i) source[static_cast<std::size_t>(i)] = round + i;
+    copy_to_device(a, Buffer::view(source.data()), bytes, stream);
+    for (auto& x : source) x = -9;
+    copy_to_host(Buffer::view(target.data()), a, bytes, stream);
+    CHECK(holds(Buffer::view(target.data()), round));
+  }
+}
+
+TEST_CASE("each thread has a current stream of its own on each device; a scope sets another one") {
+  cuda::set_device(1);
+  const StreamView mine = cuda::current_stream();
+  CHECK(mine.device == 1);
+  CHECK(mine == cuda::current_stream(1));
+  CHECK(cuda::current_stream(2).device == 2);
+  {
+    const Stream other;
+    const cuda::StreamScope scope(other);
+    CHECK(cuda::current_stream() == other.view());
+    CHECK(cuda::current_stream(2) != other.view());
+  }
+  CHECK(cuda::current_stream() == mine);
+  cuda::set_device(0);
+  const cuda::DeviceScope scope(3);
+  CHECK(cuda::current_stream().device == 3);
+}
+
+TEST_CASE("a stream that is given back serves again, and its memory may go back later") {
+  cudaStream_t handle = nullptr;
+  Buffer left;
+  {
+    const Stream stream;
+    handle = stream.view().handle;
+    left = device_buffer(bytes, stream);
+  }
+  const Stream next;
+  CHECK(next.view().handle == handle);
+  left = Buffer();
+}
+
+std::string message_of(void (*call)()) {
+  try {
+    call();
+  } catch (const CudaError& e) {
+    return e.what();
+  }
+  return "nothing was thrown";
+}
+
+TEST_CASE("errors name the call and the error") {
+  CHECK(message_of([] { cuda::set_device(99); }) ==
+        "shardwise: cudaSetDevice failed: cudaErrorInvalidDevice (simulated)");
+  simulated_cuda::fail_next("cudaStreamCreateWithFlags", cudaErrorInsufficientDriver);
+  const std::string message = message_of([] {
+    std::vector<Stream> many;
+    for (int i = 0; i < 50; ++i) many.emplace_back();  // until the pool has none left
+  });
+  CHECK(message.find("cudaStreamCreateWithFlags failed: cudaErrorInsufficientDriver") != std::string::npos);
+  CHECK(message.find("there is no CUDA device") != std::string::npos);
+}
+
+TEST_CASE("no driver is no device; another failure is an error") {
+  simulated_cuda::fail_next("cudaGetDeviceCount", cudaErrorInsufficientDriver);
+  CHECK(cuda::device_count() == 0);
+  simulated_cuda::fail_next("cudaGetDeviceCount", cudaErrorLaunchFailure);
+  CHECK_THROWS_AS(static_cast<void>(cuda::device_count()), CudaError);
+  CHECK(cuda::is_available());
+}
+
+TEST_CASE("a device without memory left is an error that says what is held; what was given back serves first") {
+  const Stream stream;
+  simulated_cuda::limit_memory(1 << 20);
+  {
+    Buffer most = device_buffer(800000, stream);
+    fill(most, 1, stream);
+    most = Buffer();  // comes back when the stream gets there
+    const Buffer again = device_buffer(800000, stream);
+    const Stream* only = &stream;
+    try {
+      static_cast<void>(device_buffer(800000, *only));
+      FAIL("nothing was thrown");
+    } catch (const CudaError& e) {
+      CHECK(e.code() == cudaErrorMemoryAllocation);
+      CHECK(std::string(e.what()).find("has no 800000 bytes left; this process holds 800") != std::string::npos);
+    }
+  }
+  simulated_cuda::limit_memory(std::uint64_t{1} << 31);
+}
+
+}  // namespace
