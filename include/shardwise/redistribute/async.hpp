@@ -22,11 +22,12 @@
 
 namespace shardwise {
 
-/// A communicator whose exchanges come in two halves. Over others a move is done at its start.
+/// A communicator whose exchanges come in two halves. Over others, and in groups that exchange messages, a move is done at its
+/// start.
 template <class C>
 concept PostingCommunicator =
-    requires(const C& c, typename C::Posted& posted, const CallInfo& call, detail::Buffer in) {
-      { c.post(call, std::move(in)) } -> std::same_as<std::shared_ptr<typename C::Posted>>;
+    requires(const C& c, typename C::Posted& posted, const CallInfo& call, detail::Buffer in, std::size_t in_bytes) {
+      { c.post(call, std::move(in), in_bytes) } -> std::same_as<std::shared_ptr<typename C::Posted>>;
       posted.finish(detail::ExchangeBody{});
       { posted.ready() } -> std::same_as<bool>;
       { posted.input_is_free() } -> std::same_as<bool>;
@@ -54,7 +55,7 @@ struct AsyncMove final : AsyncOperation {
       std::memcpy(own.data(), in.data(), bytes);
       in = std::move(own);
     }
-    posted = group.post(move.call(), std::move(in));
+    posted = group.post(move.call(), std::move(in), bytes);
   }
 
   void finish(Buffer& out) override {
@@ -135,6 +136,8 @@ AsyncTensor<Target> redistribute_async_to(const X& x) {
                                       dtype_of<typename X::value_type>);
     const std::uint32_t axes = move.meeting_axes();
     if (axes == 0) return {redistribute_to<Target>(x), nullptr};
+    if constexpr (ExchangesPacked<Comm>)
+      if (!mesh.group(axes).direct()) return {redistribute_to<Target>(x), nullptr};
     // Its elements come with wait().
     Target y(share_impl(Buffer(), global, local_extents<typename Target::layout_type>(mesh, global)), mesh);
     record_redistribute(y, x);  // at its place in the program, and before a peer is told
@@ -145,7 +148,8 @@ AsyncTensor<Target> redistribute_async_to(const X& x) {
 }  // namespace detail
 
 /// Starts a move to other placements, one per mesh axis or `On<"axis", P>`, and returns at once: `auto y =
-/// redistribute_async<Shard<1>>(x); ...; use(y.wait());`.
+/// redistribute_async<Shard<1>>(x); ...; use(y.wait());`. So among threads, and among processes of one host that share memory;
+/// where ranks send messages the move is done before it returns.
 ///
 /// `x` may be dropped while the move is under way, and read; its elements must not be written before every rank has taken its part
 /// (`input_is_free()`; what a collective that follows every rank's wait() on the same ranks implies). Several moves may be

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,12 +14,34 @@
 
 #include <shardwise/backends/process/communicator.hpp>
 #include <shardwise/backends/thread.hpp>
+#include <shardwise/base/buffer.hpp>
 #include <shardwise/base/dtype.hpp>
+#include <shardwise/base/memory.hpp>
 #include <shardwise/base/name.hpp>
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/communicator.hpp>
 
 namespace shardwise {
+
+namespace detail {
+
+// What either backend's post gives.
+class AnyPosted {
+ public:
+  explicit AnyPosted(std::shared_ptr<ThreadPosted> threads) : threads_(std::move(threads)) {}
+  explicit AnyPosted(std::shared_ptr<SharedPosted> processes) : processes_(std::move(processes)) {}
+
+  void finish(PeersFunction body) { threads_ != nullptr ? threads_->finish(body) : processes_->finish(body); }
+  bool ready() const { return threads_ != nullptr ? threads_->ready() : processes_->ready(); }
+  bool input_is_free() const { return threads_ != nullptr ? threads_->input_is_free() : processes_->input_is_free(); }
+  void wait_for_readers() { threads_ != nullptr ? threads_->wait_for_readers() : processes_->wait_for_readers(); }
+
+ private:
+  std::shared_ptr<ThreadPosted> threads_;
+  std::shared_ptr<SharedPosted> processes_;  // or else
+};
+
+}  // namespace detail
 
 /// One of the backends that this program has, with one branch a call: programs that run on each of them are compiled once.
 /// Every member does what it does there.
@@ -67,6 +90,11 @@ class AnyCommunicator {
   }
   void exchange_staged(const CallInfo& call, const void* in, std::size_t in_bytes, PeersFunction body) const {
     on([&](const auto& c) { c.exchange_staged(call, in, in_bytes, body); });
+  }
+
+  using Posted = detail::AnyPosted;
+  std::shared_ptr<Posted> post(const CallInfo& call, detail::Buffer in, std::size_t in_bytes) const {
+    return on([&](const auto& c) { return detail::make_cached<Posted>(c.post(call, std::move(in), in_bytes)); });
   }
 
   bool direct() const {

@@ -16,9 +16,11 @@
 
 #include <shardwise/backends/process/message_group.hpp>
 #include <shardwise/backends/process/shared_group.hpp>
+#include <shardwise/backends/process/shared_posted.hpp>
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/base/memory.hpp>
 #include <shardwise/base/name.hpp>
 #include <shardwise/comm/arguments.hpp>
 #include <shardwise/comm/call.hpp>
@@ -103,6 +105,12 @@ class ProcessCommunicator : private detail::DirectCollectives<ProcessCommunicato
   void exchange_packed(const CallInfo& call, std::span<const std::int64_t> sends,
                        std::span<const std::int64_t> receives, PackFunction pack, PeersFunction body) const {
     Messages::exchange_packed(call, sends, receives, pack, body);
+  }
+
+  /// For groups that are direct(): an exchange in two halves, as ThreadCommunicator's. At most 256 of a group under way.
+  using Posted = detail::SharedPosted;
+  std::shared_ptr<Posted> post(const CallInfo& call, detail::Buffer in, std::size_t in_bytes) const {
+    return detail::make_cached<Posted>(group_, me_, call, std::move(in), in_bytes);
   }
 
   // ---- collectives: as in DirectCollectives ---------------------------------------------------------------------

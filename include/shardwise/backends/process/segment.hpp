@@ -112,6 +112,7 @@ struct alignas(64) SharedPart {
   std::atomic<std::uint64_t> next_free;  // of a part that nobody uses
   std::uint64_t size_class;
   std::uint64_t id;
+  int rank_count;
   std::atomic<int> users;  // ranks that have not dropped it
   alignas(64) std::atomic<std::uint64_t> word;
   SharedWaitSignal signal;
@@ -174,9 +175,13 @@ struct SegmentHeader {
     if (at == 0) {
       at = next.fetch_add(std::uint64_t{1} << c);
       if (at + (std::uint64_t{1} << c) > bytes) return 0;
+    } else if (part(at).rank_count != ranks) {  // its posts begin elsewhere: where these begin lies anything
+      std::memset(reinterpret_cast<std::byte*>(&part(at)) + SharedPart::posts_at(ranks), 0,
+                  SharedPart::bytes(ranks) - SharedPart::posts_at(ranks));
     }
     auto* made = new (&part(at)) SharedPart();
     made->size_class = c;
+    made->rank_count = ranks;
     made->id = groups.fetch_add(1) + 1;
     made->users.store(ranks);
     for (int r = 0; r < ranks; ++r) new (made->slots() + r) SharedSlot();

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <poll.h>
+#include <unistd.h>
 
 #include <shardwise/backends/process/arena.hpp>
 #include <shardwise/backends/process/descriptor.hpp>
@@ -49,6 +50,39 @@ struct SharedHeld {
   std::uint64_t group;
   std::uint64_t number;
   int ranks;
+
+  // Nobody reads it any more. After a failure nobody trusts what he reads.
+  bool is_done(SegmentHeader& segment) const {
+    SharedPart& part = segment.part(part_at);
+    return segment.failure.any() || part.id != group || part.all_taken(ranks, group, number);
+  }
+};
+
+// And whatever becomes of the world here: others may come for what it posted after it has left. Used by one thread.
+class LeftBehind {
+ public:
+  static void add(Mapping segment, std::vector<SharedHeld> held) {
+    all().push_back({std::move(segment), std::move(held)});
+  }
+  static void sweep() {
+    for (LeftBehind& world : all()) {
+      if (world.process_ != getpid()) continue;  // a forked child has no segment
+      SegmentHeader& segment = *reinterpret_cast<SegmentHeader*>(world.segment_.data());
+      std::erase_if(world.held_, [&](const SharedHeld& h) { return h.is_done(segment); });
+    }
+    std::erase_if(all(), [](const LeftBehind& world) { return world.held_.empty(); });
+  }
+
+ private:
+  LeftBehind(Mapping segment, std::vector<SharedHeld> held) : segment_(std::move(segment)), held_(std::move(held)) {}
+  static std::vector<LeftBehind>& all() {
+    static auto& worlds = *new std::vector<LeftBehind>();  // outlives every thread's cache of blocks
+    return worlds;
+  }
+
+  Mapping segment_;
+  std::vector<SharedHeld> held_;
+  pid_t process_ = getpid();
 };
 
 // Told of a failure that this process found: to tell the other hosts.
@@ -69,7 +103,15 @@ class SharedHost {
 
   SharedHost(Arena& arena, Mapping segment, std::vector<Rank> ranks, int self, int world_size)
       : arena_(arena), segment_(std::move(segment)), ranks_(std::move(ranks)), self_(self), world_size_(world_size),
-        patience_(patience_for(static_cast<int>(ranks_.size()))) {}
+        patience_(patience_for(static_cast<int>(ranks_.size()))) {
+    LeftBehind::sweep();
+  }
+  ~SharedHost() {
+    sweep();
+    if (!held_.empty()) LeftBehind::add(std::move(segment_), std::move(held_));
+  }
+  SharedHost(const SharedHost&) = delete;
+  SharedHost& operator=(const SharedHost&) = delete;
 
   int size() const { return static_cast<int>(ranks_.size()); }
   int self() const { return self_; }
@@ -135,14 +177,8 @@ class SharedHost {
 
   // Until all have read it: `sweep` says.
   void hold(SharedHeld held) { held_.push_back(std::move(held)); }
-  // Frees what nobody reads any more. After a failure nobody trusts what he reads.
   void sweep() {
-    const bool stopped = failed();
-    const auto free = [&](const SharedHeld& h) {
-      SharedPart& part = header().part(h.part_at);
-      return stopped || part.id != h.group || part.all_taken(h.ranks, h.group, h.number);
-    };
-    held_.erase(std::remove_if(held_.begin(), held_.end(), free), held_.end());
+    std::erase_if(held_, [&](const SharedHeld& h) { return h.is_done(header()); });
   }
 
   // ---- who is there -----------------------------------------------------------------------------------------------
@@ -175,7 +211,7 @@ class SharedHost {
   }
 
   Arena& arena_;
-  const Mapping segment_;
+  Mapping segment_;
   const std::vector<Rank> ranks_;
   const int self_;
   const int world_size_;

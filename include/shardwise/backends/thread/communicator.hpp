@@ -107,7 +107,7 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
   /// Ranks: all post. Throws: as exchange, from `finish`, on the ranks that finish; after a failure from here too.
   using Posted = detail::ThreadPosted;
   template <class = void>
-  std::shared_ptr<Posted> post(const CallInfo& call, detail::Buffer in) const {
+  std::shared_ptr<Posted> post(const CallInfo& call, detail::Buffer in, std::size_t /*in_bytes*/) const {
     return detail::make_cached<Posted>(group_, me_, call, std::move(in));
   }
 
