@@ -2,7 +2,7 @@
 # matrix products, for the summary).
 
 shardwise_sort_headers("${PROJECT_SOURCE_DIR}/include" SHARDWISE_CORE_HEADERS SHARDWISE_EIGEN_HEADERS
-                       SHARDWISE_DOCTEST_HEADERS SHARDWISE_GLOO_HEADERS)
+                       SHARDWISE_DOCTEST_HEADERS SHARDWISE_GLOO_HEADERS SHARDWISE_MPI_HEADERS)
 set(SHARDWISE_COMPONENTS core)
 
 # ---- core: placements, meshes, tensors, redistribution, threads ------------------------------------------------
@@ -122,5 +122,30 @@ if(SHARDWISE_GLOO)
       message(FATAL_ERROR "shardwise: SHARDWISE_GLOO=${SHARDWISE_GLOO} asks for shardwise::gloo, but ${missing}")
     endif()
     message(STATUS "shardwise: no shardwise::gloo: ${missing}")
+  endif()
+endif()
+
+# ---- mpi: the same over MPI-3 ----------------------------------------------------------------------------------
+# MPI_CXX_COMPILER (mpicxx.mpich, say) picks one of several; MPIEXEC_EXECUTABLE is its launcher, for the tests.
+if(SHARDWISE_MPI)
+  if(NOT TARGET MPI::MPI_CXX)
+    set(MPI_CXX_SKIP_MPICXX TRUE)  # the C interface alone
+    find_package(MPI 3.0 QUIET COMPONENTS CXX)
+  endif()
+  if(TARGET MPI::MPI_CXX)
+    list(APPEND SHARDWISE_COMPONENTS mpi)
+    add_library(shardwise_mpi INTERFACE)
+    add_library(shardwise::mpi ALIAS shardwise_mpi)
+    set_target_properties(shardwise_mpi PROPERTIES EXPORT_NAME mpi)
+    target_sources(shardwise_mpi INTERFACE FILE_SET HEADERS BASE_DIRS "${PROJECT_SOURCE_DIR}/include"
+                                           FILES ${SHARDWISE_MPI_HEADERS})
+    target_compile_definitions(shardwise_mpi INTERFACE SHARDWISE_HAS_MPI=1)
+    target_link_libraries(shardwise_mpi INTERFACE shardwise MPI::MPI_CXX)
+  else()
+    set(missing "MPI-3 was not found (Debian: libopenmpi-dev or libmpich-dev; or name its compiler in MPI_CXX_COMPILER)")
+    if(NOT SHARDWISE_MPI STREQUAL "AUTO")
+      message(FATAL_ERROR "shardwise: SHARDWISE_MPI=${SHARDWISE_MPI} asks for shardwise::mpi, but ${missing}")
+    endif()
+    message(STATUS "shardwise: no shardwise::mpi: ${missing}")
   endif()
 endif()

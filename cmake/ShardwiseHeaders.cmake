@@ -1,15 +1,16 @@
 # Sorts headers by the component that they need, so that `shardwise::shardwise` never lists one that does not
 # compile with a compiler alone. Nothing is declared by hand: what a header reaches through its includes decides.
 
-# shardwise_sort_headers(<include dir> <core out> <eigen out> <doctest out> <gloo out>): absolute paths.
-# testing/ belongs to doctest, backends/gloo/ to gloo; whatever reaches <Eigen/...> to eigen; the rest is the core.
-function(shardwise_sort_headers root core_out eigen_out doctest_out gloo_out)
+# shardwise_sort_headers(<include dir> <core out> <eigen out> <doctest out> <gloo out> <mpi out>): absolute paths.
+# testing/ belongs to doctest, backends/gloo/ to gloo, backends/mpi to mpi; whatever reaches <Eigen/...> to eigen; the rest is the core.
+function(shardwise_sort_headers root core_out eigen_out doctest_out gloo_out mpi_out)
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS "${root}/shardwise/*.hpp")
   list(SORT headers)
   set(core "")
   set(eigen "")
   set(doctest "")
   set(gloo "")
+  set(mpi "")
   foreach(header IN LISTS headers)
     if(header MATCHES "/shardwise/(cuda|backends/nccl)[/.]")
       continue()  # shardwise_device_headers has them
@@ -20,6 +21,10 @@ function(shardwise_sort_headers root core_out eigen_out doctest_out gloo_out)
     endif()
     if(header MATCHES "/shardwise/backends/gloo[/.]")
       list(APPEND gloo "${header}")
+      continue()
+    endif()
+    if(header MATCHES "/shardwise/backends/mpi[/.]")
+      list(APPEND mpi "${header}")
       continue()
     endif()
     shardwise_reaches_eigen("${header}" "${root}" reaches)
@@ -33,6 +38,7 @@ function(shardwise_sort_headers root core_out eigen_out doctest_out gloo_out)
   set(${eigen_out} "${eigen}" PARENT_SCOPE)
   set(${doctest_out} "${doctest}" PARENT_SCOPE)
   set(${gloo_out} "${gloo}" PARENT_SCOPE)
+  set(${mpi_out} "${mpi}" PARENT_SCOPE)
 endfunction()
 
 # shardwise_device_headers(<include dir> <cuda out>): what needs the CUDA toolkit.

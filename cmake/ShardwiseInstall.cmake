@@ -71,3 +71,10 @@ if(TARGET shardwise_gloo)
   shardwise_pkgconfig(shardwise-gloo gloo "shardwise with Gloo" "shardwise = ${PROJECT_VERSION}" "-DSHARDWISE_HAS_GLOO=1"
                       "-lgloo")
 endif()
+if(TARGET shardwise_mpi)
+  list(TRANSFORM MPI_CXX_INCLUDE_DIRS PREPEND "-isystem" OUTPUT_VARIABLE cflags)
+  list(JOIN cflags " " cflags)
+  list(JOIN MPI_CXX_LIBRARIES " " libs)
+  shardwise_pkgconfig(shardwise-mpi mpi "shardwise with MPI" "shardwise = ${PROJECT_VERSION}"
+                      "-DSHARDWISE_HAS_MPI=1 ${cflags}" "${libs}")
+endif()

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Lists headers and tests for Meson, which does not glob: one line each, `kind component path`.
 
-list_sources.py headers    header core|eigen|doctest|gloo <path below include/>
-list_sources.py tests      static|<layer> core|eigen|gloo <path below tests/>
+list_sources.py headers    header core|eigen|doctest|gloo|mpi <path below include/>
+list_sources.py tests      static|<layer> core|eigen|gloo|mpi <path below tests/>
 The sorting is that of cmake/ShardwiseHeaders.cmake and tests/CMakeLists.txt; a test compares the outcome.
 """
 import functools
@@ -47,6 +47,8 @@ def headers():
             yield "header", "doctest", path
         elif re.match(r"shardwise/backends/gloo[/.]", path):
             yield "header", "gloo", path
+        elif re.match(r"shardwise/backends/mpi[/.]", path):
+            yield "header", "mpi", path
         else:
             yield "header", "eigen" if reaches_eigen(file) else "core", path
 
@@ -57,7 +59,7 @@ def tests():
         layer = path.split("/")[0]
         if layer not in NO_LAYER:
             kind = "static" if path.endswith("_static_test.cpp") else layer
-            yield kind, "gloo" if layer == "gloo" else "eigen" if reaches_eigen(file) else "core", path
+            yield kind, layer if layer in ("gloo", "mpi") else "eigen" if reaches_eigen(file) else "core", path
 
 
 if __name__ == "__main__":

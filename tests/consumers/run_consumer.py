@@ -78,7 +78,7 @@ class Consumer:
         self.configure("find_package", *hidden, "COMPONENTS=core")
         # the library's own configuration without third parties, and where they are insisted on
         shutil.rmtree(self.work / "build")
-        alone = [f"CMAKE_DISABLE_FIND_PACKAGE_{package}=ON" for package in ("Eigen3", "doctest", "Gloo")]
+        alone = [f"CMAKE_DISABLE_FIND_PACKAGE_{package}=ON" for package in ("Eigen3", "doctest", "Gloo", "MPI")]
         output = self.configure(self.checkout, *alone)
         expect(output, "components: core\n")
         expect(output, "Debian: libeigen3-dev")

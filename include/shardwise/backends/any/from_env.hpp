@@ -7,7 +7,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,7 +15,13 @@
 #include <shardwise/backends/gloo/device.hpp>
 #include <shardwise/backends/gloo/transport.hpp>
 #endif
+#if defined(SHARDWISE_HAS_MPI)
+#include <shardwise/backends/mpi/communicator.hpp>
+#include <shardwise/backends/mpi/meeting.hpp>
+#include <shardwise/backends/mpi/runtime.hpp>
+#endif
 #include <shardwise/backends/process/environment.hpp>
+#include <shardwise/backends/process/place.hpp>
 #include <shardwise/backends/process/world.hpp>
 #include <shardwise/backends/thread.hpp>
 
@@ -38,22 +43,36 @@ inline bool was_launched(const LaunchEnvironment& environment) {
   return environment.size > 1 && environment.backend != "thread";
 }
 
+// Whether MPI connects the ranks: as SHARDWISE_BACKEND says, or else where MPI's launcher started them. Throws: Error where it
+// would have to, and the program has none.
+inline bool goes_over_mpi(const LaunchEnvironment& environment) {
+#if defined(SHARDWISE_HAS_MPI)
+  return environment.backend.empty() ? environment.by_mpi : environment.backend == "mpi";
+#else
+  SHARDWISE_REQUIRE(environment.backend != "mpi",
+                    "shardwise: SHARDWISE_BACKEND is mpi, but this program has no MPI: link shardwise::mpi");
+  return false;
+#endif
+}
+
 // `run` tells worlds apart that the same processes make one after the other.
 inline std::shared_ptr<ProcessWorld> join_world_of(const LaunchEnvironment& environment, const std::string& run = {}) {
-  SHARDWISE_REQUIRE(!environment.endpoint.empty(), environment.no_endpoint);
-  WorldPlace place;
-  place.rank = environment.rank;
-  place.size = environment.size;
-  place.endpoint = environment.endpoint;
-  if (place.endpoint.is_local()) place.endpoint.local += run;
-  place.store.run_id = environment.run_id + run;
-  place.store.token = environment.token;
-  place.host_id = environment.host_id;
-  const char* const shares = std::getenv("SHARDWISE_SHARED_MEMORY");
-  place.shares_memory = shares == nullptr || std::string_view(shares) != "0";
-#if defined(SHARDWISE_HAS_GLOO)
-  place.connect = &connect_over_gloo;
+  WorldPlace place = place_of(environment);
+  [[maybe_unused]] const bool over_mpi = goes_over_mpi(environment);
+#if defined(SHARDWISE_HAS_MPI)
+  if (over_mpi) {
+    start_mpi(environment);
+    // Rank 0 says where, unless the variables do.
+    if (place.endpoint.empty()) place = meet_over_mpi(MPI_COMM_WORLD, environment, default_deadline());
+    place.connect = &connect_over_mpi;
+  }
 #endif
+#if defined(SHARDWISE_HAS_GLOO)
+  if (!over_mpi) place.connect = &connect_over_gloo;
+#endif
+  SHARDWISE_REQUIRE(!place.endpoint.empty(), environment.no_endpoint);
+  if (place.endpoint.is_local()) place.endpoint.local += run;
+  place.store.run_id += run;
   return ProcessWorld::join(std::move(place));
 }
 

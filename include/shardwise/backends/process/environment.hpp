@@ -32,6 +32,7 @@ struct LaunchEnvironment {
   std::string token;  // never to be shown
   std::string backend;  // SHARDWISE_BACKEND: "thread", "gloo", "mpi" or empty
   std::string host_id;  // ranks with equal ones reach each other's memory
+  bool by_mpi = false;  // MPI's own launcher, or one that serves MPI: its ranks find each other in MPI_Init
 };
 
 // Reads variables: the process' own, or a test's.
@@ -48,6 +49,8 @@ class EnvironmentReader {
     const Place p = find_place();
     e.rank = p.rank, e.size = p.size, e.local_rank = p.local_rank, e.local_size = p.local_size;
     e.launcher = p.launcher;
+    e.by_mpi =
+        p.source == Source::open_mpi || p.source == Source::pmi || (p.source == Source::slurm && is_set("PMIX_RANK"));
     e.backend = text_of("SHARDWISE_BACKEND");
     SHARDWISE_REQUIRE(e.backend.empty() || e.backend == "thread" || e.backend == "gloo" || e.backend == "mpi",
                       text("shardwise: SHARDWISE_BACKEND is '", e.backend, "', not thread, gloo or mpi"));
