@@ -67,6 +67,8 @@ struct ComplexPair {
   constexpr ComplexPair(T re, T im) : real(re), imag(im) {}
   constexpr explicit ComplexPair(int re) : real(static_cast<T>(re)), imag(0) {}
   friend constexpr ComplexPair operator+(ComplexPair a, ComplexPair b) { return {a.real + b.real, a.imag + b.imag}; }
+  friend constexpr ComplexPair operator-(ComplexPair a, ComplexPair b) { return {a.real - b.real, a.imag - b.imag}; }
+  constexpr ComplexPair operator-() const { return {-real, -imag}; }
   friend constexpr ComplexPair operator*(ComplexPair a, ComplexPair b) {
     return {a.real * b.real - a.imag * b.imag, a.real * b.imag + a.imag * b.real};
   }

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include <shardwise/base/dtype.hpp>
+#include <shardwise/base/host_device.hpp>
 
 namespace shardwise {
 
@@ -44,7 +45,7 @@ inline constexpr int philox_lanes = std::is_same_v<T, double> ? 2 : 4;
 template <RealElement T>
 using PhiloxValues = std::array<Accumulator<T>, philox_lanes<T>>;
 
-inline std::array<std::uint32_t, 4> philox_block(std::uint64_t seed, std::uint64_t draw, std::uint64_t block) {
+constexpr std::array<std::uint32_t, 4> philox_block(std::uint64_t seed, std::uint64_t draw, std::uint64_t block) {
   return philox4x32({static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32),
                      static_cast<std::uint32_t>(draw), static_cast<std::uint32_t>(draw >> 32)},
                     {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
@@ -70,7 +71,7 @@ struct UniformBlock {
   std::uint64_t seed;
   std::uint64_t draw;
 
-  PhiloxValues<T> operator()(std::uint64_t block) const {
+  SHARDWISE_HOST_DEVICE PhiloxValues<T> operator()(std::uint64_t block) const {
     const auto w = philox_block(seed, draw, block);
     if constexpr (std::is_same_v<T, double>)
       return {unit_double(w[0], w[1]), unit_double(w[2], w[3])};
@@ -84,7 +85,7 @@ struct UniformBlock {
 template <class W>
 struct NormalPair {
   W first, second;
-  NormalPair(W u, W v) {
+  SHARDWISE_HOST_DEVICE NormalPair(W u, W v) {
     const W radius = std::sqrt(W(-2) * std::log(u));
     const W angle = W(6.283185307179586476925) * v;
     first = radius * std::cos(angle);
@@ -97,7 +98,7 @@ struct NormalBlock {
   std::uint64_t seed;
   std::uint64_t draw;
 
-  PhiloxValues<T> operator()(std::uint64_t block) const {
+  SHARDWISE_HOST_DEVICE PhiloxValues<T> operator()(std::uint64_t block) const {
     const auto w = philox_block(seed, draw, block);
     if constexpr (std::is_same_v<T, double>) {
       const NormalPair<double> p(1.0 - unit_double(w[0], w[1]), unit_double(w[2], w[3]));
@@ -116,7 +117,7 @@ struct UniformRange {
   Accumulator<T> low;
   Accumulator<T> high;
   // A value that rounding has brought to `high` becomes `low`: the range is half open.
-  T operator()(Accumulator<T> unit) const {
+  SHARDWISE_HOST_DEVICE T operator()(Accumulator<T> unit) const {
     const T value = static_cast<T>(low + (high - low) * unit);
     return static_cast<Accumulator<T>>(value) < high ? value : static_cast<T>(low);
   }
@@ -126,7 +127,7 @@ template <RealElement T>
 struct NormalScale {
   Accumulator<T> mean;
   Accumulator<T> deviation;
-  T operator()(Accumulator<T> normal) const { return static_cast<T>(mean + deviation * normal); }
+  SHARDWISE_HOST_DEVICE T operator()(Accumulator<T> normal) const { return static_cast<T>(mean + deviation * normal); }
 };
 
 template <RealElement T, class Block, class Finish>

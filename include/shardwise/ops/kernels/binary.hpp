@@ -4,69 +4,16 @@
 
 #include <cstdint>
 #include <cstring>
-#include <string>
 #include <vector>
 
+#include <shardwise/base/broadcast.hpp>
 #include <shardwise/base/dtype.hpp>
-#include <shardwise/base/error.hpp>
 #include <shardwise/base/extents.hpp>
 #include <shardwise/base/scalar_functions.hpp>
 #include <shardwise/ops/kernels/loop.hpp>
 #include <shardwise/ops/kernels/reduce.hpp>
 
 namespace shardwise::detail::kernels {
-
-/// The shape of an elementwise operation on shapes `a` and `b`; throws ShapeError where they do not fit.
-inline Extents broadcast_extents(const Extents& a, const Extents& b) {
-  Extents out;
-  out.rank = a.rank > b.rank ? a.rank : b.rank;
-  for (int i = 1; i <= out.rank; ++i) {
-    const std::int64_t p = i <= a.rank ? a[a.rank - i] : 1;
-    const std::int64_t q = i <= b.rank ? b[b.rank - i] : 1;
-    SHARDWISE_REQUIRE(p == q || p == 1 || q == 1,
-                      "shapes " + to_string(a) + " and " + to_string(b) + " do not broadcast: sizes " +
-                          std::to_string(p) + " and " + std::to_string(q) + " meet in dimension -" + std::to_string(i),
-                      ShapeError);
-    out[out.rank - i] = p == 1 ? q : p;
-  }
-  return out;
-}
-
-// A nest of loops over the output with the strides of both operands (0 where repeated). Dimensions that both
-// operands walk alike are merged: equal shapes give one loop, a bias two.
-struct BroadcastLoops {
-  std::int64_t size[max_rank];
-  std::int64_t a[max_rank];
-  std::int64_t b[max_rank];
-  int rank = 0;
-
-  BroadcastLoops(const Extents& sa, const Extents& sb, const Extents& out) {
-    std::int64_t step_a = 1, step_b = 1;  // collected from the last dimension on, turned round below
-    for (int i = 1; i <= out.rank; ++i) {
-      const std::int64_t n = out[out.rank - i];
-      const std::int64_t na = i <= sa.rank ? sa[sa.rank - i] : 1;
-      const std::int64_t nb = i <= sb.rank ? sb[sb.rank - i] : 1;
-      const std::int64_t stride_a = na == 1 ? 0 : step_a;
-      const std::int64_t stride_b = nb == 1 ? 0 : step_b;
-      step_a *= na;
-      step_b *= nb;
-      if (n == 1) continue;
-      if (rank > 0 && stride_a == a[rank - 1] * size[rank - 1] && stride_b == b[rank - 1] * size[rank - 1]) {
-        size[rank - 1] *= n;
-        continue;
-      }
-      size[rank] = n;
-      a[rank] = stride_a;
-      b[rank] = stride_b;
-      ++rank;
-    }
-    if (rank == 0) {
-      size[0] = 1;
-      a[0] = b[0] = 1;
-      rank = 1;
-    }
-  }
-};
 
 // One row: each operand is either contiguous or one repeated value.
 template <class T, class F>
@@ -127,41 +74,26 @@ void binary_scalar_reversed(Binary op, T s, const T* a, T* out, std::int64_t n) 
 /// Sums g of shape `sout` to `out` of shape `sa`, which was broadcast to `sout`. Written, not accumulated.
 template <class T>
 void reduce_to(const Extents& sout, const T* g, const Extents& sa, T* out) {
-  // Runs of dimensions, from the last on: kept ones and repeated ones in turn.
-  std::int64_t size[max_rank];
-  bool repeated[max_rank];
-  int runs = 0;
-  for (int i = 1; i <= sout.rank; ++i) {
-    const std::int64_t n = sout[sout.rank - i];
-    const bool repeats = (i <= sa.rank ? sa[sa.rank - i] : 1) == 1 && n != 1;
-    if (n == 1) continue;
-    if (runs > 0 && repeated[runs - 1] == repeats) {
-      size[runs - 1] *= n;
-    } else {
-      size[runs] = n;
-      repeated[runs++] = repeats;
-    }
-  }
-  int left = 0;
-  for (int i = 0; i < runs; ++i) left += repeated[i] ? 1 : 0;
+  const SumRuns runs(sout, sa);
+  int left = runs.repeated_runs;
   if (left == 0) {
     if (sout.elements() == 0) return;
     std::memcpy(static_cast<void*>(out), g, static_cast<std::size_t>(sout.elements()) * sizeof(T));
     return;
   }
   std::int64_t outer = 1, inner = 1;
-  for (int i = 0; i < runs; ++i) outer *= size[i];
+  for (int i = 0; i < runs.count; ++i) outer *= runs.size[i];
   if (outer == 0) return fill(out, T(0), sa.elements());
   std::vector<T> held, next;
-  for (int i = 0; i < runs; ++i) {
-    outer /= size[i];
-    if (!repeated[i]) {
-      inner *= size[i];
+  for (int i = 0; i < runs.count; ++i) {
+    outer /= runs.size[i];
+    if (!runs.repeated[i]) {
+      inner *= runs.size[i];
       continue;
     }
-    if (--left == 0) return sum_dim(g, out, outer, size[i], inner);
+    if (--left == 0) return sum_dim(g, out, outer, runs.size[i], inner);
     next.resize(static_cast<std::size_t>(outer * inner));
-    sum_dim(g, next.data(), outer, size[i], inner);
+    sum_dim(g, next.data(), outer, runs.size[i], inner);
     held.swap(next);
     g = held.data();
   }
