@@ -1,4 +1,5 @@
 // [P2]: the same through On.
+// The result is used: the first error says the same.
 // expect-error: shardwise::redistribute: \[P2\] the shard dimension exists in the tensor; choose one from -rank to rank - 1
 #include <shardwise/core.hpp>
 
@@ -7,7 +8,13 @@ using Mesh = DeviceMesh<ThreadCommunicator, "dp", "tp">;
 using Line = DeviceMesh<ThreadCommunicator, "tp">;
 
 #if SHARDWISE_EXPECT_FAIL
-auto f(const DTensor<float, 2, Mesh, Shard<0>, Replicate>& x) { return redistribute<On<"tp", Shard<-3>>>(x); }
+auto f(const DTensor<float, 2, Mesh, Shard<0>, Replicate>& x) {
+  const auto y = redistribute<On<"tp", Shard<-3>>>(x);
+  return y.size();
+}
 #else
-auto f(const DTensor<float, 2, Mesh, Shard<0>, Replicate>& x) { return redistribute<On<"tp", Shard<-1>>>(x); }
+auto f(const DTensor<float, 2, Mesh, Shard<0>, Replicate>& x) {
+  const auto y = redistribute<On<"tp", Shard<-1>>>(x);
+  return y.size();
+}
 #endif

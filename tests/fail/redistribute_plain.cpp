@@ -7,7 +7,13 @@ using Mesh = DeviceMesh<ThreadCommunicator, "dp", "tp">;
 using Line = DeviceMesh<ThreadCommunicator, "tp">;
 
 #if SHARDWISE_EXPECT_FAIL
-void f(const Tensor<float, 2>& x) { redistribute<Shard<0>>(x); }
+auto f(const Tensor<float, 2>& x) {
+  const auto y = redistribute<Shard<0>>(x);
+  return y.mesh().size();
+}
 #else
-auto f(const DTensor<float, 2, Line, Replicate>& x) { return redistribute<Shard<0>>(x); }
+auto f(const DTensor<float, 2, Line, Replicate>& x) {
+  const auto y = redistribute<Shard<0>>(x);
+  return y.mesh().size();
+}
 #endif

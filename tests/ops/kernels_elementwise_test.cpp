@@ -336,13 +336,13 @@ TEST_CASE("a target or an index that does not exist is named before anything is 
   Values loss = {9, 9};
   CrossEntropyArguments<double> in{2, 3, 1, logits.data(), target.data()};
   CHECK_THROWS_WITH_AS(cross_entropy<double>(in, loss.data(), nullptr),
-                       "cross_entropy: target 3 in row 1 is not one of 3 classes, nor ignore_index -100",
+                       "shardwise::cross_entropy: target 3 in row 1 is not one of 3 classes, nor ignore_index -100",
                        shardwise::Error);
   CHECK(loss[0] == 9);
   const std::vector<std::int64_t> index = {0, -1};
   Values out = {9, 9};
   CHECK_THROWS_WITH_AS(embedding(logits.data(), 0, 6, 6, 1, index.data(), 2, out.data()),
-                       "embedding: index -1 at position 1 is outside the table of 6 rows", shardwise::Error);
+                       "shardwise::embedding: index -1 at position 1 is outside the table of 6 rows", shardwise::Error);
   CHECK(out[0] == 9);
 }
 

@@ -112,3 +112,13 @@ SHARDWISE_TEST_RANKS("plans reach down through children and lists; the root has 
   settle_gradients(parameters(sharded));
   check_close(whole(dense, Take::gradient), whole(sharded, Take::gradient), 2e-5);
 }
+
+TEST_CASE("a layer that was never made says how to make it") {
+  const Mlp<> empty;
+  CHECK_THROWS_WITH_AS((void)empty(ones<float>({2, 6})),
+                       "shardwise::nn::Linear: it has no weight yet; make it with nn::linear(in, out)", Error);
+  const nn::Embedding<Unsharded<float>> table;
+  CHECK_THROWS_WITH_AS(
+      (void)table(zeros<std::int64_t>({2})),
+      "shardwise::nn::Embedding: it has no table yet; make it with nn::embedding(vocabulary, features)", Error);
+}

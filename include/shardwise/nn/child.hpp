@@ -17,7 +17,7 @@ namespace shardwise {
 namespace detail {
 
 // Styles in plan order: inputs first to last, the module, outputs first to last (PyTorch: hooks in the order of their registration).
-// No function more than these: each is a line of every error in a user's flow.
+// No function more than these, and no std::apply: each is a line (std::apply ten) of every error in a user's flow.
 template <auto own, std::size_t I, class M, class Mesh, class... X>
 auto prepared_inputs(const M& module, const Mesh& mesh, const X&... x) {
   if constexpr (I == own.size) {
@@ -28,8 +28,9 @@ auto prepared_inputs(const M& module, const Mesh& mesh, const X&... x) {
     if constexpr (I + 1 == own.size)
       return prepared;
     else
-      return std::apply([&](const auto&... inputs) { return prepared_inputs<own, I + 1>(module, mesh, inputs...); },
-                        prepared);
+      return [&]<std::size_t... Input>(std::index_sequence<Input...>) {
+        return prepared_inputs<own, I + 1>(module, mesh, std::get<Input>(prepared)...);
+      }(std::make_index_sequence<std::tuple_size_v<decltype(prepared)>>());
   }
 }
 
@@ -60,9 +61,13 @@ class Styled : public M {
   template <class... X>
   auto operator()(const X&... x) const {
     const M& module = *this;
-    return prepared_output<own, 0>(module, mesh_,
-                                   std::apply([&](const auto&... prepared) { return module(prepared...); },
-                                              prepared_inputs<own, 0>(module, mesh_, x...)));
+    const auto inputs = prepared_inputs<own, 0>(module, mesh_, x...);
+    if constexpr (std::tuple_size_v<decltype(inputs)> == 1)
+      return prepared_output<own, 0>(module, mesh_, module(std::get<0>(inputs)));
+    else
+      return [&]<std::size_t... Input>(std::index_sequence<Input...>) {
+        return prepared_output<own, 0>(module, mesh_, module(std::get<Input>(inputs)...));
+      }(std::make_index_sequence<std::tuple_size_v<decltype(inputs)>>());
   }
 
  private:

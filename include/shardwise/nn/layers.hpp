@@ -21,7 +21,11 @@ struct Linear {
   using layer_kind = LinearLayer;
   Param<Scope, "weight", 2, LinearLayer> weight;
   Param<Scope, "bias", 1, LinearLayer> bias;
-  auto operator()(const auto& x) const { return shardwise::linear(x, weight.tensor(), bias.tensor()); }
+  auto operator()(const auto& x) const {
+    SHARDWISE_REQUIRE(weight.defined(),
+                      "shardwise::nn::Linear: it has no weight yet; make it with nn::linear(in, out)");
+    return shardwise::linear(x, weight.tensor(), bias.tensor());
+  }
 };
 
 struct LinearOptions {
@@ -46,7 +50,12 @@ template <class Scope>
 struct Embedding {
   using layer_kind = EmbeddingLayer;
   Param<Scope, "weight", 2, EmbeddingLayer> weight;
-  auto operator()(const auto& index) const { return shardwise::embedding(weight.tensor(), index); }
+  auto operator()(const auto& index) const {
+    SHARDWISE_REQUIRE(
+        weight.defined(),
+        "shardwise::nn::Embedding: it has no table yet; make it with nn::embedding(vocabulary, features)");
+    return shardwise::embedding(weight.tensor(), index);
+  }
 };
 
 /// A table of standard normal rows.

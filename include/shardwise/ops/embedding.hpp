@@ -110,6 +110,14 @@ auto embedding(const BasicTensor<T, 2, LW>& weight, const BasicTensor<std::int64
   }
 }
 
+template <RealElement T, class LW, Element TI, std::size_t R, class LI>
+  requires(!std::is_same_v<TI, std::int64_t>)
+auto embedding(const BasicTensor<T, 2, LW>&, const BasicTensor<TI, R, LI>&) {
+  static_assert(std::is_same_v<TI, std::int64_t>,
+                "shardwise::embedding: [O28] an index is a std::int64_t; cast<std::int64_t>(index)");
+  return BasicTensor<T, R + 1, LW>();
+}
+
 /// Zeroes each element with probability p and scales the rest by 1 / (1 - p). One draw; the mask depends on the
 /// element's global index, so that it is the one-device mask whatever the placement. PyTorch: `torch.nn.functional.dropout`.
 template <RealElement T, std::size_t R, class L>

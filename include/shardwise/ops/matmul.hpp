@@ -283,7 +283,7 @@ BasicTensor<TA, RA, LA> matmul(const BasicTensor<TA, RA, LA>& a, const BasicTens
       (detail::ranks_multiply<RA, RB>),
       "shardwise::matmul: [O19] the left operand has 2 or more dimensions and the right one 2, or as many; reshape(x, shape)");
   static_assert(!detail::ranks_multiply<RA, RB> || std::is_same_v<TA, TB>,
-                "shardwise::matmul: [O20] both operands have one element type");
+                "shardwise::matmul: [O20] both operands have one element type; cast<T>(x)");
   return a;
 }
 
@@ -299,6 +299,12 @@ auto linear(const BasicTensor<T, R, LX>& x, const BasicTensor<T, 2, LW>& weight,
 template <Element T, std::size_t R, class LX, class LW>
 auto linear(const BasicTensor<T, R, LX>& x, const BasicTensor<T, 2, LW>& weight) {
   return detail::linear_of(x, weight, detail::NoBias());
+}
+template <Element TX, std::size_t R, class LX, Element TW, class LW, class... Bias>
+  requires(!std::is_same_v<TX, TW>)
+auto linear(const BasicTensor<TX, R, LX>& x, const BasicTensor<TW, 2, LW>&, const Bias&...) {
+  static_assert(std::is_same_v<TX, TW>, "shardwise::linear: [O20] input and weight have one element type; cast<T>(x)");
+  return x;
 }
 
 }  // namespace shardwise

@@ -161,6 +161,14 @@ template <RealElement T, std::size_t R, class L>
 BasicTensor<T, R, L> layer_norm(const BasicTensor<T, R, L>& x, const LayerNormOptions& options = {}) {
   return detail::norm<true>(x, detail::NoWeight(), detail::NoWeight(), options.eps);
 }
+template <Element T, std::size_t R, class L, Element TW, class LW>
+  requires(!std::is_same_v<T, TW>)
+auto layer_norm(const BasicTensor<T, R, L>& x, const BasicTensor<TW, 1, LW>&, const BasicTensor<TW, 1, LW>&,
+                const LayerNormOptions& = {}) {
+  static_assert(std::is_same_v<T, TW>,
+                "shardwise::layer_norm: [O20] input and weight have one element type; cast<T>(x)");
+  return x;
+}
 
 /// x / sqrt(mean(x^2) + eps) * weight over the last dimension. PyTorch: `torch.nn.functional.rms_norm`.
 template <RealElement T, std::size_t R, class L, class LW>
@@ -175,6 +183,12 @@ template <RealElement T, std::size_t R, class L>
 BasicTensor<T, R, L> rms_norm(const BasicTensor<T, R, L>& x, const RMSNormOptions& options = {}) {
   const double eps = options.eps > 0 ? options.eps : detail::epsilon_of<T>;
   return detail::norm<false>(x, detail::NoWeight(), detail::NoWeight(), eps);
+}
+template <Element T, std::size_t R, class L, Element TW, class LW>
+  requires(!std::is_same_v<T, TW>)
+auto rms_norm(const BasicTensor<T, R, L>& x, const BasicTensor<TW, 1, LW>&, const RMSNormOptions& = {}) {
+  static_assert(std::is_same_v<T, TW>, "shardwise::rms_norm: [O20] input and weight have one element type; cast<T>(x)");
+  return x;
 }
 
 }  // namespace shardwise

@@ -220,5 +220,14 @@ auto cross_entropy(const BasicTensor<T, R, LX>& logits, const BasicTensor<std::i
     return Y();
   }
 }
+template <Reduction How = Reduction::mean, RealElement T, std::size_t R, class LX, Element TT, std::size_t RT, class LT>
+  requires(!std::is_same_v<TT, std::int64_t>)
+auto cross_entropy(const BasicTensor<T, R, LX>&, const BasicTensor<TT, RT, LT>&, const CrossEntropyOptions<T>& = {}) {
+  static_assert(
+      std::is_same_v<TT, std::int64_t>,
+      "shardwise::cross_entropy: [O28] a target is the std::int64_t index of a class (there are no targets of "
+      "probabilities); cast<std::int64_t>(target)");
+  return Tensor<T, 0>();
+}
 
 }  // namespace shardwise

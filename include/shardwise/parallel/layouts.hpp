@@ -66,10 +66,19 @@ inline constexpr bool layouts_stand_for_tensors<std::tuple<L...>, X...> = (layou
 // A plain tensor is taken at the word of the plan; a distributed one knows where it lies.
 template <class Declared, class X, class Mesh>
 auto as_distributed(const X& x, const Mesh& mesh) {
-  if constexpr (X::distributed)
+  static_assert(is_tensor_like<X>,
+                "shardwise::parallelize_module: [Y7] a layer with a style takes a tensor; of several inputs say which "
+                "are, in PrepareModuleInput{.input_layouts = Layouts{...}}");
+  if constexpr (!is_tensor_like<X> || is_distributed<X>) {
     return x;
-  else
-    return from_local<Declared>(x, mesh);
+  } else {
+    constexpr bool in_range = shard_dim_in_range<Declared, X::rank>;
+    static_assert(in_range, "shardwise::parallelize_module: [Y8] the shard dimension of a layout exists in the tensor");
+    if constexpr (in_range)
+      return from_local<Declared>(x, mesh);
+    else
+      return x;
+  }
 }
 
 template <class X>
@@ -78,6 +87,17 @@ auto as_local_if(const X& x, auto wanted) {
     return x.to_local();
   else
     return x;
+}
+
+// What a layer gives, in the layout that its style says.
+template <class Layout, bool LocalResult, class Y>
+auto given_as(const Y& y) {
+  constexpr bool in_range = shard_dim_in_range<Layout, Y::rank>;
+  static_assert(in_range, "shardwise::parallelize_module: [Y8] the shard dimension of a layout exists in the tensor");
+  if constexpr (in_range)
+    return as_local_if(redistribute<Layout>(y), std::bool_constant<LocalResult>{});
+  else
+    return y;
 }
 
 // From the declared layout of a value to the desired one.

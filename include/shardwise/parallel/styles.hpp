@@ -102,6 +102,9 @@ struct ColwiseParallel {
   Out output_layouts{};
   bool use_local_output = true;
 
+  static_assert(
+      Placement<In> && Placement<Out>,
+      "shardwise::ColwiseParallel: [Y6] a layout of this style is one placement, such as Replicate{} or Shard<0>{}");
   static constexpr bool shards_parameters = true;
   template <class Kind>
   static constexpr bool supports = std::is_same_v<Kind, LinearLayer> || std::is_same_v<Kind, EmbeddingLayer>;
@@ -116,7 +119,7 @@ struct ColwiseParallel {
   }
   template <auto self, class L, class Mesh, class Y>
   static auto prepare_output(const L&, const Mesh&, const Y& y) {
-    return detail::as_local_if(redistribute<Out>(y), std::bool_constant<self.use_local_output>{});
+    return detail::given_as<Out, self.use_local_output>(y);
   }
 };
 
@@ -131,6 +134,9 @@ struct RowwiseParallel {
   Out output_layouts{};
   bool use_local_output = true;
 
+  static_assert(
+      Placement<In> && Placement<Out>,
+      "shardwise::RowwiseParallel: [Y6] a layout of this style is one placement, such as Replicate{} or Shard<0>{}");
   static constexpr bool shards_parameters = true;
   template <class Kind>
   static constexpr bool supports = std::is_same_v<Kind, LinearLayer> || std::is_same_v<Kind, EmbeddingLayer>;
@@ -156,7 +162,7 @@ struct RowwiseParallel {
   }
   template <auto self, class L, class Mesh, class Y>
   static auto prepare_output(const L&, const Mesh&, const Y& y) {
-    return detail::as_local_if(redistribute<Out>(y), std::bool_constant<self.use_local_output>{});
+    return detail::given_as<Out, self.use_local_output>(y);
   }
 };
 

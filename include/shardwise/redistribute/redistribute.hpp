@@ -203,6 +203,8 @@ auto redistribute(const BasicTensor<T, R, Distributed<Mesh, From...>>& x) {
   if constexpr (sizeof...(P) == sizeof...(From) && (shard_dim_in_range<P, R> && ...)) {
     using X = BasicTensor<T, R, Distributed<Mesh, From...>>;
     return detail::move_or_same<detail::Redistributed<X, P...>>(x);
+  } else {
+    return x;  // so that the first error is the one above
   }
 }
 
@@ -219,16 +221,19 @@ auto redistribute(const BasicTensor<T, R, Distributed<Mesh, From...>>& x) {
     constexpr auto list = detail::with_axis<X, OnAxis::axis, P>();
     using Layout = typename detail::distributed_of<Mesh, list>::type;
     return detail::move_or_same<BasicTensor<T, R, Layout>>(x);
+  } else {
+    return x;
   }
 }
 
 /// A plain tensor lies on no mesh.
 template <class... P, class T, std::size_t R, class Space>
-void redistribute(const BasicTensor<T, R, Local<Space>>&) {
+auto redistribute(const BasicTensor<T, R, Local<Space>>& x) {
   static_assert(
       sizeof...(P) == static_cast<std::size_t>(-1),
       "shardwise::redistribute: [P5] a plain tensor lies on no mesh; bring it there with distribute_tensor<P...>(x, mesh) "
       "or from_local<P...>(x, mesh)");
+  return x;
 }
 
 }  // namespace shardwise

@@ -1,0 +1,25 @@
+// [Y8]: the same of an input.
+// expect-error: shardwise::parallelize_module: \[Y8\] the shard dimension of a layout exists in the tensor
+// needs: eigen
+#include <utility>
+
+#include <shardwise/backends/thread.hpp>
+#include <shardwise/shardwise.hpp>
+
+using namespace shardwise;
+
+template <class Scope = Unsharded<float>>
+struct Mlp {
+  Child<Scope, "net1", nn::Linear> net1;
+  Child<Scope, "net2", nn::Linear> net2;
+  auto operator()(const auto& x) const { return net2(relu(net1(x))); }
+};
+using Mesh = decltype(init_device_mesh<"tp">(std::declval<ThreadCommunicator>(), {4}));
+
+#if SHARDWISE_EXPECT_FAIL
+constexpr auto plan = parallelize_plan("net1"_path = ColwiseParallel{.input_layouts = Shard<-3>{}});
+#else
+constexpr auto plan = parallelize_plan("net1"_path = ColwiseParallel{.input_layouts = Shard<-2>{}});
+#endif
+
+auto f(const Mlp<>& model, const Mesh& mesh) { return parallelize_module<plan>(model, mesh)(ones<float>({2, 2})); }

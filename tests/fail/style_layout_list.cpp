@@ -1,0 +1,25 @@
+// [Y6]: several layouts for a style of one input.
+// expect-error: shardwise::ColwiseParallel: \[Y6\] a layout of this style is one placement, such as Replicate\{\} or Shard<0>\{\}
+// needs: eigen
+#include <utility>
+
+#include <shardwise/backends/thread.hpp>
+#include <shardwise/shardwise.hpp>
+
+using namespace shardwise;
+
+template <class Scope = Unsharded<float>>
+struct Mlp {
+  Child<Scope, "net1", nn::Linear> net1;
+  Child<Scope, "net2", nn::Linear> net2;
+  auto operator()(const auto& x) const { return net2(relu(net1(x))); }
+};
+using Mesh = decltype(init_device_mesh<"tp">(std::declval<ThreadCommunicator>(), {4}));
+
+#if SHARDWISE_EXPECT_FAIL
+constexpr auto plan = parallelize_plan("net1"_path = ColwiseParallel{.output_layouts = Layouts{Replicate{}}});
+#else
+constexpr auto plan = parallelize_plan("net1"_path = ColwiseParallel{.output_layouts = Replicate{}});
+#endif
+
+auto f(const Mlp<>& model, const Mesh& mesh) { return parallelize_module<plan>(model, mesh)(ones<float>({2, 2})); }
