@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds the benchmarks in release mode (with a BLAS where one is installed) and runs them: bench.sh [TASK]
 #   all     everything but the peers (the default): each figure a ratio of two times of this run
-#   gates   the figures of redistribute that have limits, in under a minute once built:
-#           GATE <name> <measured> <limit> ok|over; status 1 if one is over
+#   gates   the figures of redistribute that have limits, between threads and between processes, in about two minutes once
+#           built: GATE <name> <measured> <limit> ok|over; status 1 if one is over
+#   start   how long processes take from their start to their first collective
 #   peers   redistribute beside raw MPI, ScaLAPACK, FFTW and PyTorch, in one table; installs what Debian and the Python index have
 #   growth  how redistribute grows with ranks and sizes, as tables
 # SHARDWISE_TORCH_PYTHON names a Python with PyTorch to stand beside it.
@@ -10,16 +11,16 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 task=${1:-all}
 case $task in
-  all | gates | peers | growth) ;;
+  all | gates | start | peers | growth) ;;
   *)
-    printf "bench: unknown task '%s' (known: all gates peers growth)\n" "$task" >&2
+    printf "bench: unknown task '%s' (known: all gates start peers growth)\n" "$task" >&2
     exit 2
     ;;
 esac
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
 build=build/bench
-build_target() {  # build_target <CMake target>
+build_target() {  # build_target <CMake target>...
   local log=$build/build.log
   mkdir -p "$build"
   local options=(-D CMAKE_BUILD_TYPE=Release -D SHARDWISE_BUILD_TESTS=OFF -D SHARDWISE_BUILD_EXAMPLES=OFF
@@ -28,7 +29,7 @@ build_target() {  # build_target <CMake target>
     options+=(-D CMAKE_CXX_COMPILER_LAUNCHER=ccache)
   fi
   printf 'bench: building\n' >&2
-  if ! { cmake -S . -B "$build" -G Ninja "${options[@]}" && cmake --build "$build" --target "$1"; } >"$log" 2>&1; then
+  if ! { cmake -S . -B "$build" -G Ninja "${options[@]}" && cmake --build "$build" --target "$@"; } >"$log" 2>&1; then
     cat "$log" >&2
     exit 1
   fi
@@ -55,14 +56,52 @@ same_placement_gate() {
   [ "$state" = ok ]
 }
 
+has_component() { grep -q "components:.*[ ;]$1\(;\|$\)" "$build/build.log"; }  # has_component gloo|mpi
+# What needs a network library, as 4 processes: over shared memory, and over messages alone.
+process_gates() {
+  local status=0 backend net
+  for backend in gloo mpi; do
+    net=tcp
+    if [ "$backend" = mpi ]; then net=net; fi
+    if ! has_component "$backend"; then
+      printf '# %s-shm, %s-%s: skipped, this build has no shardwise::%s (scripts/setup.sh %s installs what it needs)\n' \
+        "$backend" "$backend" "$net" "$backend" "$backend"
+      continue
+    fi
+    for memory in 1 0; do
+      SHARDWISE_SHARED_MEMORY=$memory scripts/launch.sh -n 4 --no-prefix --backend "$backend" \
+        "$build/bench/bench_redistribute" --backend "$backend" --gates || status=1
+    done
+  done
+  return "$status"
+}
+start_times() {
+  local ranks memory
+  printf 'From the start of the launcher to the end of the first collective (aims: 0.3 s for 4 local ranks, 2 s for 32)\n'
+  for ranks in 4 32; do
+    for memory in 1 0; do
+      if [ "$memory" = 0 ] && ! has_component gloo; then continue; fi
+      SHARDWISE_SHARED_MEMORY=$memory SHARDWISE_BENCH_START=$(date +%s%N) \
+        scripts/launch.sh -n "$ranks" --no-prefix "$build/bench/bench_start"
+    done
+  done
+}
+
 scripts/setup.sh build
 if [ "$task" = gates ]; then
   scripts/setup.sh bench || printf 'bench: going on without\n' >&2
-  build_target bench_redistribute
+  build_target bench_redistribute bench_start
   status=0
   "$build/bench/bench_redistribute" --gates || status=1
   same_placement_gate || status=1
+  process_gates || status=1
+  start_times | sed 's/^/# /' || status=1
   exit "$status"
+fi
+if [ "$task" = start ]; then
+  build_target bench_start
+  start_times
+  exit
 fi
 if [ "$task" = peers ]; then
   scripts/setup.sh peers || printf 'bench: going on with the peers that are here\n' >&2
@@ -114,8 +153,16 @@ fi
 
 printf '\n'
 "$build/bench/bench_redistribute"
+if has_component gloo; then
+  for memory in 1 0; do
+    SHARDWISE_SHARED_MEMORY=$memory scripts/launch.sh -n 4 --no-prefix "$build/bench/bench_redistribute" --backend gloo
+  done
+fi
 "$build/bench/bench_redistribute" --gates || true
 same_placement_gate || true
+process_gates || true
+printf '\n'
+start_times
 printf '\n'
 "$build/bench/bench_redistribute_async"
 python3 bench/compile/times.py

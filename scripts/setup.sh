@@ -61,6 +61,7 @@ for task in "${@:-build}"; do
     gloo) need_gloo ;;
     bench)
       need valgrind "the gate that counts instructions" command -v valgrind
+      need_gloo
       ;;
     peers)
       need python3 "the table of peers" command -v python3

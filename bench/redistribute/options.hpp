@@ -11,12 +11,14 @@
 namespace bench {
 
 struct Options {
-  int ranks = 4;
+  int ranks = 0;  // threads: 4 where none are asked for; processes: as launched
   std::vector<std::array<std::int64_t, 2>> shapes;
   std::vector<std::string> sizes;  // resolved to shapes once the element size is known
   std::vector<std::string> dtypes = {"float"};
   std::vector<std::string> transitions;  // none: all
   std::string backend = "thread";
+  std::string against;  // empty: copy where ranks read each other's memory, else exchange
+  bool staged = false;
   std::string json;
   std::string count;  // same | none: only a loop, for a counter of instructions
   int repeat = 15;
@@ -25,17 +27,22 @@ struct Options {
 };
 
 inline const char* usage() {
-  return "bench_redistribute: redistributes against a memcpy by the same ranks, taken in turns\n"
-         "  --ranks N           ranks (4)\n"
+  return "bench_redistribute: redistributes against a bound that the same ranks reach, taken in turns\n"
+         "  --ranks N           threads (4)\n"
          "  --shape RxC[,...]   global shapes (4096x4096)\n"
          "  --size FROM[:TO[:FACTOR]]  square-like shapes of so many bytes instead, as 4K:1G:16\n"
          "  --dtype T[,...]     float double bfloat16 int64 (float)\n"
          "  --transitions T[,...]  as S0->S1 or (S0,S1)->(S1,S0); all where none is named\n"
-         "  --backend B         thread (the only one of this build)\n"
+         "  --backend B         thread, or gloo or mpi under a launcher: scripts/launch.sh -n 4 bench_redistribute --backend gloo;\n"
+         "                      SHARDWISE_SHARED_MEMORY=0: processes send messages within the host, too\n"
+         "  --against BOUND     copy: a memcpy of max(local input, local output) bytes (where ranks read each other's memory);\n"
+         "                      barrier; exchange: the same bytes sent by the network library alone (where they do not);\n"
+         "                      collective: the library's own collective, for S0->S1, S1->S0, S0->R and P->R\n"
+         "  --staged            inputs lie in the caller's own memory\n"
          "  --repeat N          pairs of batches (15); a batch is at least 8 repetitions\n"
          "  --no-pin            ranks are not kept on cores r mod cores\n"
          "  --json FILE         the lines as JSON, too\n"
-         "  --gates             only the gates of the thread backend: GATE <name> <measured> <limit> ok|over\n"
+         "  --gates             only the gates of this backend: GATE <name> <measured> <limit> ok|over\n"
          "  --count same|copy|none  only a loop of redistributes to the same placement, of copied handles, or of nothing: for valgrind\n";
 }
 
@@ -134,7 +141,14 @@ inline Options parse_options(int argc, char** argv) {
       o.transitions = split_list(value());
     } else if (flag == "--backend") {
       o.backend = value();
-      if (o.backend != "thread") refuse("there is no backend '" + o.backend + "' in this build, only 'thread'");
+      if (o.backend != "thread" && o.backend != "gloo" && o.backend != "mpi")
+        refuse("--backend wants thread, gloo or mpi, not '" + o.backend + "'");
+    } else if (flag == "--against") {
+      o.against = value();
+      if (o.against != "copy" && o.against != "barrier" && o.against != "exchange" && o.against != "collective")
+        refuse("--against wants copy, barrier, exchange or collective, not '" + o.against + "'");
+    } else if (flag == "--staged") {
+      o.staged = true;
     } else if (flag == "--repeat") {
       o.repeat = static_cast<int>(parse_number(flag, value(), 1, 100000));
     } else if (flag == "--json") {
@@ -151,6 +165,12 @@ inline Options parse_options(int argc, char** argv) {
       refuse("unknown flag '" + flag + "'");
     }
   }
+  if (o.backend != "thread" && o.ranks != 0)
+    refuse("--ranks is for threads; the launcher says how many processes there are: scripts/launch.sh -n " +
+           std::to_string(o.ranks));
+  if (o.backend == "thread" && (o.against == "exchange" || o.against == "collective"))
+    refuse("--against " + o.against + " is for processes, --backend gloo or mpi: threads have no network library");
+  if (o.backend == "thread" && o.ranks == 0) o.ranks = 4;
   if (o.shapes.empty() && o.sizes.empty()) o.shapes.push_back({4096, 4096});
   return o;
 }

@@ -1,14 +1,14 @@
-// The transitions that bench_redistribute can run, what each rank holds before and after them (worked out here by lists of
-// indices, not by the library), and one timed run of a transition against its bound.
+// The transitions that bench_redistribute can run, and one timed run of a transition against its bound. Templates over the
+// communicator: each kind of ranks is a unit of its own.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
-#include <memory>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -16,34 +16,13 @@
 #include <shardwise/core.hpp>
 
 #include "../support.hpp"
+#include "ranks.hpp"
+#include "run.hpp"
 
 namespace bench {
 
 using namespace shardwise;
-using World = ThreadCommunicator;
 
-// What is asked of a run, and what came of it; all ranks share it, rank 0 writes.
-struct Run {
-  std::array<std::int64_t, 2> shape{};
-  int ranks = 0;
-  int repeat = 15;
-  double at_most = 1e9;  // seconds for all pairs; five are run in any case
-  bool against_barrier = false;  // the bound is a barrier of the same ranks
-
-  Pairs wall;  // seconds a repetition
-  Pairs processor;  // of all ranks: what other users of a shared machine disturb less
-  std::int64_t bound_bytes = 0;  // max(local input, local output) of the largest rank
-  std::int64_t received_bytes = 0;  // by the rank that receives most
-  std::int64_t wrong = 0;  // elements, on all ranks together
-  std::string mesh;
-};
-
-// One placement, as far as the bench needs it.
-struct Place {
-  enum Kind { replicate, shard, cyclic, partial } kind;
-  int dim = 0;
-  std::int64_t block = 0;
-};
 template <class P>
 inline constexpr Place place_of{Place::replicate};
 template <int D>
@@ -52,74 +31,6 @@ template <int D, std::int64_t B>
 inline constexpr Place place_of<BlockCyclic<D, B>>{Place::cyclic, D, B};
 template <>
 inline constexpr Place place_of<Partial<>>{Place::partial};
-
-// Which rows and columns a rank holds, which of how many terms.
-struct Held {
-  std::vector<std::int64_t> index[2];
-  int term = 0;
-  int terms = 1;
-
-  Held(const std::vector<Place>& places, const std::vector<int>& mesh, int rank,
-       const std::array<std::int64_t, 2>& shape) {
-    for (std::size_t d = 0; d < 2; ++d) {
-      index[d].resize(static_cast<std::size_t>(shape[d]));
-      std::iota(index[d].begin(), index[d].end(), std::int64_t{0});
-    }
-    int below = std::accumulate(mesh.begin(), mesh.end(), 1, std::multiplies<>());
-    for (std::size_t a = 0; a < places.size(); ++a) {
-      below /= mesh[a];
-      const std::int64_t me = rank / below % mesh[a], n = mesh[a];
-      if (places[a].kind == Place::partial) {
-        term = term * mesh[a] + static_cast<int>(me);
-        terms *= mesh[a];
-        continue;
-      }
-      if (places[a].kind == Place::replicate) continue;
-      std::vector<std::int64_t>& all = index[places[a].dim];
-      const auto size = static_cast<std::int64_t>(all.size());
-      const std::int64_t block = places[a].kind == Place::shard ? (size + n - 1) / n : places[a].block;
-      std::vector<std::int64_t> mine;
-      for (std::int64_t i = 0; i < size; ++i)
-        if (i / block % n == me) mine.push_back(all[static_cast<std::size_t>(i)]);
-      all = mine;
-    }
-  }
-  std::int64_t elements() const { return static_cast<std::int64_t>(index[0].size() * index[1].size()); }
-
-  // f(position, row, column) for all that is held, in the order of the local tensor.
-  template <class F>
-  void for_each(F&& f) const {
-    std::int64_t at = 0;
-    for (const std::int64_t row : index[0])
-      for (const std::int64_t column : index[1]) f(at++, row, column);
-  }
-};
-
-// Small whole numbers, so that sums are exact in every element type; each rank has another term.
-template <class T>
-struct Values {
-  static constexpr int modulus = sizeof(T) == 2 ? 13 : 1021;
-  static int base(std::int64_t row, std::int64_t column) {
-    return static_cast<int>((row * 31 + column * 17) % modulus);
-  }
-  static int term(int base, int rank) { return (base + 7 * rank) % modulus; }
-  static T convert(int v) {
-    if constexpr (std::is_arithmetic_v<T>)
-      return static_cast<T>(v);
-    else
-      return T(static_cast<float>(v));
-  }
-  // table()[base]: what `rank` holds; with `terms`: the sum of so many ranks' terms.
-  static std::vector<T> table(int rank, int terms) {
-    std::vector<T> t;
-    for (int b = 0; b < modulus; ++b) {
-      int v = terms == 0 ? term(b, rank) : 0;
-      for (int r = 0; r < terms; ++r) v += term(b, r);
-      t.push_back(convert(v));
-    }
-    return t;
-  }
-};
 
 struct Listener : detail::CommListener {
   std::int64_t bytes = 0;
@@ -131,39 +42,45 @@ struct Listener : detail::CommListener {
   ~Listener() { detail::trace_state().listeners = outer; }
 };
 
-using Memory = std::unique_ptr<std::byte, decltype(&std::free)>;
-inline Memory touched_memory(std::size_t bytes) {  // by the rank that uses it
-  Memory m(static_cast<std::byte*>(std::aligned_alloc(64, (bytes + 127) / 64 * 64)), &std::free);
-  if (m == nullptr) throw std::bad_alloc();
-  std::memset(m.get(), 1, bytes);
-  return m;
-}
-
-inline std::int64_t agreed(const World& world, std::int64_t of_rank_0) {
-  world.broadcast<std::int64_t>({&of_rank_0, 1}, 0);
+template <class World>
+std::int64_t agreed(const World& world, std::int64_t of_rank_0) {
+  world.template broadcast<std::int64_t>({&of_rank_0, 1}, 0);
   return of_rank_0;
 }
-inline std::vector<std::int64_t> gathered(const World& world, std::int64_t mine) {
+template <class World>
+std::vector<std::int64_t> gathered(const World& world, std::int64_t mine) {
   std::vector<std::int64_t> all(static_cast<std::size_t>(world.size()));
-  world.all_gather<std::int64_t>({&mine, 1}, all);
+  world.template all_gather<std::int64_t>({&mine, 1}, all);
   return all;
 }
-inline std::int64_t sum_of(const World& world, std::int64_t mine) {
+template <class World>
+std::int64_t sum_of(const World& world, std::int64_t mine) {
   const auto all = gathered(world, mine);
   return std::accumulate(all.begin(), all.end(), std::int64_t{0});
 }
-inline std::int64_t max_of(const World& world, std::int64_t mine) {
+template <class World>
+std::int64_t max_of(const World& world, std::int64_t mine) {
   const auto all = gathered(world, mine);
   return *std::max_element(all.begin(), all.end());
 }
 
-// Batches of the subject and of the bound in turns. `move` is a redistribute_into; the ranks meet in it. The bound is
-// a memcpy and a barrier, or a barrier alone.
-template <class Move>
-void take_turns(Run& run, const World& world, const std::byte* from, std::size_t bytes, Move&& move) {
-  const Memory to = touched_memory(bytes);
+// Of this rank: a thread, or a process with the threads of its network library.
+template <class World>
+std::int64_t processor_nanoseconds() {
+  constexpr bool is_thread = std::is_same_v<World, ThreadCommunicator>;
+  timespec time{};
+  clock_gettime(is_thread ? CLOCK_THREAD_CPUTIME_ID : CLOCK_PROCESS_CPUTIME_ID, &time);
+  return std::int64_t{time.tv_sec} * 1000000000 + time.tv_nsec;
+}
+
+// Batches of the subject and of the bound in turns. `move` is a redistribute_into; the ranks meet in it. A bound of copies, which
+// alone meets nobody, has a barrier with each.
+template <class World, class Move>
+void take_turns(Run& run, const World& world, const std::byte* from, std::size_t bytes, Bound given, Move&& move) {
+  const Memory to = touched_memory(given.run ? 0 : bytes);
   const auto bound = [&] {
-    if (!run.against_barrier) {
+    if (given.run) return given.run();
+    if (run.against == Against::copy) {
       std::memcpy(to.get(), from, bytes);
       keep(*to);
     }
@@ -173,6 +90,7 @@ void take_turns(Run& run, const World& world, const std::byte* from, std::size_t
   for (int i = 0; i < 3; ++i) {
     world.barrier();
     best_move = std::min(best_move, seconds([&] { move(); }));
+    world.barrier();
     best_bound = std::min(best_bound, seconds(bound));
   }
   const auto wanted = static_cast<std::int64_t>(2e-2 / std::max(best_move, best_bound));
@@ -180,34 +98,45 @@ void take_turns(Run& run, const World& world, const std::byte* from, std::size_t
   double spent = 0;
   for (int i = 0; agreed(world, i < run.repeat && (i < 5 || spent < run.at_most)) != 0; ++i) {
     world.barrier();
-    const std::clock_t start = std::clock();
+    const std::int64_t start = processor_nanoseconds<World>();
     const double moved = seconds([&] {
       for (std::int64_t k = 0; k < batch; ++k) move();
       world.barrier();
     });
-    const std::clock_t between = std::clock();
+    const std::int64_t between = processor_nanoseconds<World>();
     const double copied = seconds([&] {
       for (std::int64_t k = 0; k < batch; ++k) bound();
+      if (given.run) world.barrier();
     });
-    const std::clock_t end = std::clock();
+    const std::int64_t end = processor_nanoseconds<World>();
     spent += moved + copied;
+    const std::int64_t processor_moved = sum_of(world, between - start),
+                       processor_copied = sum_of(world, end - between);
     if (world.rank() != 0) continue;
     const auto n = static_cast<double>(batch);
     run.wall.add(moved / n, copied / n);
-    run.processor.add(static_cast<double>(between - start),
-                      static_cast<double>(std::max<std::clock_t>(end - between, 1)));
+    run.processor.add(static_cast<double>(processor_moved),
+                      static_cast<double>(std::max<std::int64_t>(processor_copied, 1)));
   }
 }
 
 template <class... P>
 struct Places {};
 
-template <class T, class Mesh, class... From, class... To>
-void run_on(Run& run, const World& world, const Mesh& mesh, const std::vector<int>& sizes, Places<From...>,
-            Places<To...>) {
+template <class T, class World, class Mesh, class... From, class... To>
+void run_on(Run& run, const World& world, const Mesh& mesh, const char* name, const std::vector<int>& sizes,
+            Places<From...>, Places<To...>) {
   const Held before({place_of<From>...}, sizes, world.rank(), run.shape);
   const Held after({place_of<To>...}, sizes, world.rank(), run.shape);
-  auto x = zeros<T, From...>(mesh, {run.shape[0], run.shape[1]});
+  using X = DTensor<T, 2, Mesh, From...>;
+  const Memory own = touched_memory(run.staged ? static_cast<std::size_t>(before.elements()) * sizeof(T) : 0);
+  X x = [&] {
+    if (!run.staged) return X(zeros<T, From...>(mesh, {run.shape[0], run.shape[1]}));
+    const auto part =
+        Tensor<T, 2>::view(reinterpret_cast<T*>(own.get()), {static_cast<std::int64_t>(before.index[0].size()),
+                                                             static_cast<std::int64_t>(before.index[1].size())});
+    return X(from_local<From...>(part, mesh, {.global_shape = Shape<2>{run.shape[0], run.shape[1]}}));
+  }();
   auto y = zeros<T, To...>(mesh, {run.shape[0], run.shape[1]});
   if (x.size() != before.elements() || y.size() != after.elements()) {
     std::fprintf(stderr, "bench_redistribute: a local part has another size than expected\n");
@@ -226,10 +155,15 @@ void run_on(Run& run, const World& world, const Mesh& mesh, const std::vector<in
     redistribute_into(x, y);
     received = listener.bytes;
   }
+  received = max_of(world, received);
   const std::size_t bytes = std::max(x.bytes(), y.bytes());
+  const std::int64_t bound_bytes = max_of(world, static_cast<std::int64_t>(bytes));
+  Bound bound;
+  if (run.against == Against::exchange || run.against == Against::collective)
+    bound = run.make_bound(run.against, {name, received, run.shape, static_cast<std::int64_t>(sizeof(T))});
   const Memory extra = touched_memory(x.bytes() == bytes ? 0 : bytes);
   const std::byte* from = x.bytes() == bytes ? reinterpret_cast<const std::byte*>(x.data()) : extra.get();
-  take_turns(run, world, from, bytes, [&] { redistribute_into(x, y); });
+  take_turns(run, world, from, bytes, bound, [&] { redistribute_into(x, y); });
 
   const std::vector<T> results = Values<T>::table(0, before.terms);
   std::int64_t wrong = 0;
@@ -238,78 +172,79 @@ void run_on(Run& run, const World& world, const Mesh& mesh, const std::vector<in
     if (!(out[at] == results[static_cast<std::size_t>(Values<T>::base(row, column))])) ++wrong;
   });
   wrong = sum_of(world, wrong);
-  received = max_of(world, received);
-  const std::int64_t bound_bytes = max_of(world, static_cast<std::int64_t>(bytes));
   if (world.rank() != 0) return;
   run.wrong = wrong;
   run.received_bytes = received;
   run.bound_bytes = bound_bytes;
+  run.note = bound.note;
+  run.bound = bound.run ? bound.name : against_names[static_cast<int>(run.against)];
 }
 
-template <class T, class From, class To>
+template <class T, class World, class From, class To>
 struct OnMesh;
-template <class T, class From, class To>
-struct OnMesh<T, Places<From>, Places<To>> {
-  static void run(Run& run, const World& world) {
+template <class T, class World, class From, class To>
+struct OnMesh<T, World, Places<From>, Places<To>> {
+  static void run(Run& run, const World& world, const char* name) {
     const auto mesh = init_device_mesh<"x">(world, {world.size()});
     if (world.rank() == 0) run.mesh = std::to_string(world.size());
-    run_on<T>(run, world, mesh, {world.size()}, Places<From>{}, Places<To>{});
+    run_on<T>(run, world, mesh, name, {world.size()}, Places<From>{}, Places<To>{});
   }
 };
-template <class T, class F1, class F2, class T1, class T2>
-struct OnMesh<T, Places<F1, F2>, Places<T1, T2>> {
-  static void run(Run& run, const World& world) {
+template <class T, class World, class F1, class F2, class T1, class T2>
+struct OnMesh<T, World, Places<F1, F2>, Places<T1, T2>> {
+  static void run(Run& run, const World& world, const char* name) {
     int rows = 1;  // as square as it gets
     for (int r = 1; r * r <= world.size(); ++r)
       if (world.size() % r == 0) rows = r;
     const int columns = world.size() / rows;
     const auto mesh = init_device_mesh<"y", "x">(world, {rows, columns});
     if (world.rank() == 0) run.mesh = std::to_string(rows) + "x" + std::to_string(columns);
-    run_on<T>(run, world, mesh, {rows, columns}, Places<F1, F2>{}, Places<T1, T2>{});
+    run_on<T>(run, world, mesh, name, {rows, columns}, Places<F1, F2>{}, Places<T1, T2>{});
   }
 };
 
-inline constexpr const char* dtype_names[] = {"float", "double", "bfloat16", "int64"};
-inline constexpr std::int64_t dtype_sizes[] = {4, 8, 2, 8};
-inline constexpr std::size_t dtype_count = 4;
-
-struct Transition {
-  const char* name;
-  double bytes;  // a rank's memory in global tensors, the most that any needs: input, output, both sides of the bound
-  void (*run[dtype_count])(Run&, const World&);
+template <class World>
+struct Transition : TransitionName {
+  void (*run[dtype_count])(Run&, const World&, const char* name);
 };
-template <class From, class To>
-constexpr Transition transition_of(const char* name, double bytes) {
-  return {name,
-          bytes,
-          {&OnMesh<float, From, To>::run, &OnMesh<double, From, To>::run, &OnMesh<bfloat16, From, To>::run,
-           &OnMesh<std::int64_t, From, To>::run}};
+template <class World, class From, class To>
+constexpr Transition<World> transition_of(const char* name, double bytes) {
+  return {{name, bytes},
+          {&OnMesh<float, World, From, To>::run, &OnMesh<double, World, From, To>::run,
+           &OnMesh<bfloat16, World, From, To>::run, &OnMesh<std::int64_t, World, From, To>::run}};
 }
 
 // `bytes` for n ranks: shards count as one of n.
-inline const std::vector<Transition>& transitions() {
+template <class World>
+const std::vector<Transition<World>>& transitions_of() {
   using R = Places<Replicate>;
   using P = Places<Partial<>>;
   using S0 = Places<Shard<0>>;
   using S1 = Places<Shard<1>>;
   using C1 = Places<BlockCyclic<1, 64>>;
-  static const std::vector<Transition> all = {
-      transition_of<S0, S1>("S0->S1", 0),
-      transition_of<S1, S0>("S1->S0", 0),
-      transition_of<S0, R>("S0->R", 3),
-      transition_of<S1, R>("S1->R", 3),
-      transition_of<P, R>("P->R", 3),
-      transition_of<P, S0>("P->S0", 2),
-      transition_of<P, S1>("P->S1", 2),
-      transition_of<R, S0>("R->S0", 2),
-      transition_of<R, S1>("R->S1", 2),
-      transition_of<C1, S0>("BlockCyclic<1,64>->S0", 0),
-      transition_of<S0, C1>("S0->BlockCyclic<1,64>", 0),
-      transition_of<Places<Shard<0>, Shard<1>>, Places<Shard<1>, Shard<0>>>("(S0,S1)->(S1,S0)", 0),
-      transition_of<Places<Shard<0>, Shard<1>>, Places<Replicate, Replicate>>("(S0,S1)->(R,R)", 3),
-      transition_of<Places<Partial<>, Partial<>>, Places<Shard<0>, Shard<1>>>("(P,P)->(S0,S1)", 2),
+  using W = World;
+  static const std::vector<Transition<World>> all = {
+      transition_of<W, S0, S1>("S0->S1", 0),
+      transition_of<W, S1, S0>("S1->S0", 0),
+      transition_of<W, S0, R>("S0->R", 3),
+      transition_of<W, S1, R>("S1->R", 3),
+      transition_of<W, P, R>("P->R", 3),
+      transition_of<W, P, S0>("P->S0", 2),
+      transition_of<W, P, S1>("P->S1", 2),
+      transition_of<W, R, S0>("R->S0", 2),
+      transition_of<W, R, S1>("R->S1", 2),
+      transition_of<W, C1, S0>("BlockCyclic<1,64>->S0", 0),
+      transition_of<W, S0, C1>("S0->BlockCyclic<1,64>", 0),
+      transition_of<W, Places<Shard<0>, Shard<1>>, Places<Shard<1>, Shard<0>>>("(S0,S1)->(S1,S0)", 0),
+      transition_of<W, Places<Shard<0>, Shard<1>>, Places<Replicate, Replicate>>("(S0,S1)->(R,R)", 3),
+      transition_of<W, Places<Partial<>, Partial<>>, Places<Shard<0>, Shard<1>>>("(P,P)->(S0,S1)", 2),
   };
   return all;
+}
+template <class World>
+std::vector<TransitionName> names_of_transitions() {
+  const auto& all = transitions_of<World>();
+  return {all.begin(), all.end()};
 }
 
 }  // namespace bench
