@@ -50,11 +50,12 @@ concept StdComplex = requires(const T& z) {
   z.real();
   z.imag();
 } && sizeof(T) == 2 * sizeof(typename T::value_type);
-template <StdComplex T>
-  requires std::same_as<typename T::value_type, float>
+// One concept each: nvcc 13 rejects a specialisation with a requires-clause of its own.
+template <class T, class Part>
+concept StdComplexOf = StdComplex<T> && std::same_as<typename T::value_type, Part>;
+template <StdComplexOf<float> T>
 inline constexpr int dtype_index<T> = 2;
-template <StdComplex T>
-  requires std::same_as<typename T::value_type, double>
+template <StdComplexOf<double> T>
 inline constexpr int dtype_index<T> = 3;
 
 // What erased code sees in place of std::complex: the same bytes, the arithmetic that reductions need.
@@ -105,6 +106,15 @@ concept FieldElement = RealElement<T> || is_complex<T>;
 /// The type in which products and long sums of T are kept: float for the 16-bit types, T otherwise.
 template <class T>
 using Accumulator = std::conditional_t<std::is_same_v<T, bfloat16> || std::is_same_v<T, half>, float, T>;
+
+namespace detail::kernels {
+
+/// The type in which whole-tensor sums are kept: double for float and the 16-bit types, 64 bits for the integers.
+template <class T>
+using SumAccumulator =
+    std::conditional_t<std::is_integral_v<T>, std::int64_t, std::conditional_t<RealElement<T>, double, T>>;
+
+}  // namespace detail::kernels
 
 constexpr std::size_t size_of(DType type) {
   constexpr std::size_t sizes[] = {4, 8, 8, 16, 2, 2, 4, 8, 1};

@@ -4,17 +4,11 @@
 
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/ops/kernels/loop.hpp>
 
 namespace shardwise::detail::kernels {
-
-/// The type in which whole-tensor sums are kept: double for float and the 16-bit types, 64 bits for the integers.
-template <class T>
-using SumAccumulator =
-    std::conditional_t<std::is_integral_v<T>, std::int64_t, std::conditional_t<RealElement<T>, double, T>>;
 
 template <class A, class T>
 A sum_run(const T* x, std::int64_t n) {
