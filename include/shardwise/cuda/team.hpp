@@ -52,7 +52,7 @@ struct LaneTeam {
   }
   template <class A, class Take, class Merge>
   A reduce(std::int64_t n, A start, Take take, Merge merge) const {
-    A value[max_lanes];
+    A value[max_lanes] = {};
     for (int lane = 0; lane < lanes; ++lane) {
       value[lane] = start;
       for (std::int64_t i = lane; i < n; i += lanes) take(value[lane], i);
