@@ -563,7 +563,7 @@ void stop_in(Call call) {
       for (int r = 0; r < 3; ++r) std::memcpy(out.data() + MiB * static_cast<std::size_t>(r), peers.in[r], MiB);
     };
     const std::string said =
-        thrown_by([&] { call(mine, rank == victim ? 20000ms : 500ms, std::exchange(in, {}), body); });
+        thrown_by([&] { call(mine, rank == victim ? 20000ms : 1500ms, std::exchange(in, {}), body); });
     if (rank == victim) steps->through = true;
     expect(said.starts_with("TimeoutError"), "a timeout, not " + said);
     expect_text(said, "missing: rank 2");

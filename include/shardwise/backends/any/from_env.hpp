@@ -30,9 +30,10 @@ namespace shardwise {
 namespace detail {
 
 #if defined(SHARDWISE_HAS_GLOO)
-inline std::shared_ptr<Transport> connect_over_gloo(int rank, int size, KeyValueStore& store,
+inline std::shared_ptr<Transport> connect_over_gloo(int rank, const std::vector<bool>& reaches, KeyValueStore& store,
                                                     std::chrono::milliseconds deadline) {
-  auto transport = std::make_shared<GlooTransport>(rank, size, gloo_address("127.0.0.1"));
+  auto transport =
+      std::make_shared<GlooTransport>(rank, static_cast<int>(reaches.size()), gloo_address("127.0.0.1"), reaches);
   transport->connect(store, "world", deadline);
   return transport;
 }

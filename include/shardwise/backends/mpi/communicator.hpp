@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <shardwise/backends/mpi/meeting.hpp>
 #include <shardwise/backends/mpi/runtime.hpp>
@@ -21,7 +22,8 @@ namespace shardwise {
 namespace detail {
 
 // For a world of the launcher's that meets by its variables.
-inline std::shared_ptr<Transport> connect_over_mpi(int, int, KeyValueStore&, std::chrono::milliseconds deadline) {
+inline std::shared_ptr<Transport> connect_over_mpi(int, const std::vector<bool>&, KeyValueStore&,
+                                                   std::chrono::milliseconds deadline) {
   return MpiTransport::on(MPI_COMM_WORLD, deadline);
 }
 

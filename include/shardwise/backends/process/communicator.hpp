@@ -38,7 +38,8 @@ namespace shardwise {
 /// Collectives, their order and their errors are as ThreadCommunicator's, and so are the bits of a reduction: it adds in rank
 /// order. Tensors made after the first communicator of the process lie in memory that the other ranks of the host read; other
 /// memory is copied there first. No rank writes another's memory: one that was stopped and comes back late harms nobody.
-/// The ranks of a group that is not all on one host send each other messages.
+/// The ranks of a group that is not all on one host send each other messages, within a host through the memory that it shares; its
+/// splits whose ranks are all on one host read each other's memory again.
 class ProcessCommunicator : private detail::DirectCollectives<ProcessCommunicator>,
                             private detail::MessageCollectives<ProcessCommunicator> {
   using Direct = detail::DirectCollectives<ProcessCommunicator>;
@@ -190,8 +191,10 @@ class ProcessCommunicator : private detail::DirectCollectives<ProcessCommunicato
   /// deadline are inherited. Ranks: all.
   std::optional<ProcessCommunicator> split(int color, int key) const {
     const std::vector<int> members = detail::split_members(Direct::exchange_choices(color, key), color);
-    std::shared_ptr<detail::SharedGroup> group = direct() ? group_->make_split(me_, members) : nullptr;
+    std::shared_ptr<detail::SharedGroup> group =
+        direct() ? group_->make_split(me_, members) : make_split_on_host(members);
     std::shared_ptr<detail::MessageGroup> messages = direct() ? nullptr : messages_->make_split(members, color);
+    if (group != nullptr) messages = nullptr;
     if (group == nullptr && messages == nullptr) return std::nullopt;
     ProcessCommunicator part = *this;
     part.group_ = std::move(group);
@@ -211,6 +214,23 @@ class ProcessCommunicator : private detail::DirectCollectives<ProcessCommunicato
  private:
   friend Direct;
   friend Messages;
+
+  // Of ranks that send messages, some that share memory: a group that does. Nothing where not all members do. Ranks: all.
+  std::shared_ptr<detail::SharedGroup> make_split_on_host(const std::vector<int>& members) const {
+    std::vector<int> places = messages_->places_on_host(members);
+    std::vector<std::uint64_t> parts(static_cast<std::size_t>(size()));
+    std::uint64_t mine = 0;
+    if (!places.empty() && members[0] == rank())
+      mine = detail::SharedGroup::make(*messages_->host(), static_cast<int>(places.size()));
+    CallInfo call;
+    call.collective = Collective::split;
+    on_messages(call, [&](detail::MessageChannel& channel) {
+      detail::all_gather_bytes(channel, reinterpret_cast<const std::byte*>(&mine),
+                               reinterpret_cast<std::byte*>(parts.data()), detail::BlockOffsets(size(), sizeof mine));
+    });
+    if (places.empty()) return nullptr;
+    return detail::SharedGroup::join(messages_->host(), parts[static_cast<std::size_t>(members[0])], std::move(places));
+  }
 
   // What an exchange is where nothing is shared: everybody gets every input.
   void exchange_whole(const CallInfo& call, const void* in, std::size_t in_bytes, PeersFunction body) const {

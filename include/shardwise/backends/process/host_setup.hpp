@@ -19,6 +19,7 @@
 #include <shardwise/backends/process/arena.hpp>
 #include <shardwise/backends/process/descriptor.hpp>
 #include <shardwise/backends/process/key_value_store.hpp>
+#include <shardwise/backends/process/lanes.hpp>
 #include <shardwise/backends/process/local_socket.hpp>
 #include <shardwise/backends/process/segment.hpp>
 #include <shardwise/backends/process/shared_host.hpp>
@@ -220,9 +221,13 @@ class HostMeeting {
       return;
     }
     const Mapping mapping(segment_file_.get(), segment_bytes_, PROT_READ | PROT_WRITE);
-    if (mapping)
-      SegmentHeader::make(mapping.data(), segment_bytes_)->make_part(size());  // the group of all
-    else if (obstacle_.empty())
+    if (mapping) {
+      SegmentHeader& header = *SegmentHeader::make(mapping.data(), segment_bytes_);
+      header.make_part(size());  // the group of all
+      if (size() < world_size_) header.lanes = header.take(SharedLanes::bytes(size()));
+      if (size() < world_size_ && header.lanes == 0 && obstacle_.empty())
+        obstacle_ = text("no room for the lanes of ", size(), " ranks in ", segment_bytes_ >> 20, " MiB");
+    } else if (obstacle_.empty())
       obstacle_ = text("address space for the ranks of a host to meet: ", system_text());
   }
 

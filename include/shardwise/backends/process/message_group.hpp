@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <shardwise/backends/process/message_header.hpp>
+#include <shardwise/backends/process/shared_host.hpp>
 #include <shardwise/backends/process/transport.hpp>
 #include <shardwise/base/error.hpp>
 #include <shardwise/comm/call.hpp>
@@ -21,11 +22,12 @@ namespace shardwise::detail {
 
 class MessageGroup {
  public:
-  // `id` is the same on all its ranks, and another for every group of the world.
+  // `id` is the same on all its ranks, and another for every group of the world. `host`: the memory that this rank shares with
+  // others of its host, in a world of several.
   MessageGroup(std::shared_ptr<Transport> transport, FailureBoard& board, std::vector<int> world_ranks, int world_size,
-               std::uint64_t id)
+               std::uint64_t id, std::shared_ptr<SharedHost> host = nullptr)
       : transport_(std::move(transport)), board_(board), world_ranks_(std::move(world_ranks)), world_size_(world_size),
-        id_(id) {}
+        id_(id), host_(std::move(host)) {}
 
   int size() const { return static_cast<int>(world_ranks_.size()); }
   std::uint64_t id() const { return id_; }
@@ -72,7 +74,18 @@ class MessageGroup {
     for (const int r : members) world_ranks.push_back(world_rank(r));
     const auto number = (splits_ << 32) + static_cast<std::uint64_t>(color) + 1;
     const std::uint64_t id = (id_ ^ number) * 0x9e3779b97f4a7c15u;  // another for every path of splits
-    return std::make_shared<MessageGroup>(transport_, board_, std::move(world_ranks), world_size_, id ^ id >> 29);
+    return std::make_shared<MessageGroup>(transport_, board_, std::move(world_ranks), world_size_, id ^ id >> 29,
+                                          host_);
+  }
+
+  const std::shared_ptr<SharedHost>& host() const { return host_; }
+  // Of some of these ranks, their places among those that share this one's memory; nothing where not all of them do.
+  std::vector<int> places_on_host(const std::vector<int>& members) const {
+    std::vector<int> places;
+    for (const int r : members)
+      for (int place = 0; host_ != nullptr && place < host_->size(); ++place)
+        if (host_->world_rank(place) == world_rank(r)) places.push_back(place);
+    return places.size() == members.size() ? places : std::vector<int>();
   }
 
   // All ranks of the world stop with this mismatch.
@@ -160,6 +173,7 @@ class MessageGroup {
   const std::vector<int> world_ranks_;
   const int world_size_;
   const std::uint64_t id_;
+  const std::shared_ptr<SharedHost> host_;
   std::uint64_t collectives_ = 0;
   std::uint64_t splits_ = 0;
   std::vector<Outgoing> out_;  // of the step under way

@@ -16,19 +16,15 @@ namespace shardwise::detail {
 // One a process. Rank 0's holds the store's server too.
 class Rendezvous final : public KeyValueStore {
  public:
-  // Returns once all ranks have joined, within `deadline`. `on_notice` may be called before that, on another thread.
-  // Throws: TimeoutError that names who is missing, which the others get too; PeerFailedError where a rank dies meanwhile; Error
-  // where this rank does not belong here, the address is taken, or nothing says where to meet.
-  Rendezvous(const LaunchEnvironment& environment, NoticeHandler on_notice, std::chrono::milliseconds deadline)
-      : rank_(environment.rank), size_(environment.size), deadline_(deadline) {
+  // Of options.size ranks. Returns once all have joined, within `deadline`. `on_notice` may be called before that, on another
+  // thread. Throws: TimeoutError that names who is missing, which the others get too; PeerFailedError where a rank dies meanwhile;
+  // Error where this rank does not belong here, the address is taken, or nothing says where to meet: `no_endpoint` is what to do.
+  Rendezvous(int rank, Endpoint at, const StoreOptions& options, NoticeHandler on_notice,
+             std::chrono::milliseconds deadline, const std::string& no_endpoint = "nothing says where the ranks meet")
+      : rank_(rank), size_(options.size), deadline_(deadline) {
     const TimePoint end = Clock::now() + deadline;
-    Endpoint at = environment.endpoint;
     if (at.empty() && size_ == 1) at.local = text("alone-", random_letters());
-    SHARDWISE_REQUIRE(!at.empty(), text("shardwise: ", environment.no_endpoint));
-    StoreOptions options;
-    options.size = size_;
-    options.run_id = environment.run_id;
-    options.token = environment.token;
+    SHARDWISE_REQUIRE(!at.empty(), text("shardwise: ", no_endpoint));
     if (rank_ == 0) {
       Listener listener = listen_at_endpoint(at, !options.token.empty());
       at = listener.endpoint;
@@ -38,6 +34,9 @@ class Rendezvous final : public KeyValueStore {
     client_ = std::make_unique<StoreClient>(at, rank_, options, std::move(on_notice), deadline);
     join(end);
   }
+  Rendezvous(const LaunchEnvironment& environment, NoticeHandler on_notice, std::chrono::milliseconds deadline)
+      : Rendezvous(environment.rank, environment.endpoint, options_of(environment), std::move(on_notice), deadline,
+                   environment.no_endpoint) {}
   // Without close() this rank has died in the eyes of the others.
   ~Rendezvous() override = default;
 
@@ -60,6 +59,14 @@ class Rendezvous final : public KeyValueStore {
   void close() noexcept { close(deadline_); }
 
  private:
+  static StoreOptions options_of(const LaunchEnvironment& environment) {
+    StoreOptions options;
+    options.size = environment.size;
+    options.run_id = environment.run_id;
+    options.token = environment.token;
+    return options;
+  }
+
   void join(TimePoint end) {
     try {
       client_->wait_for_all(end, deadline_);

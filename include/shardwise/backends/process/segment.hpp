@@ -144,13 +144,14 @@ struct alignas(64) SharedPart {
 struct SegmentHeader {
   // Programs that were built from different headers do not meet.
   static constexpr std::uint64_t this_layout =
-      ((sizeof(SharedSlot) * 31 + sizeof(SharedPart)) * 31 + sizeof(CallInfo)) * 31 + 0x5357'0001;
+      ((sizeof(SharedSlot) * 31 + sizeof(SharedPart)) * 31 + sizeof(CallInfo)) * 31 + 0x5357'0002;
 
   std::uint64_t layout;
   std::uint64_t bytes;
   std::atomic<std::uint64_t> next;  // parts begin behind each other from here
   std::atomic<std::uint64_t> free[64];  // by size class: a count against reuse (upper half), the page of the first one
   std::atomic<std::uint64_t> groups;  // made so far
+  std::uint64_t lanes;  // where they are; 0: there are none
   SharedFailure failure;
   std::atomic<std::uint32_t> departures;
   std::atomic<bool> departed[most_host_ranks];
@@ -186,6 +187,12 @@ struct SegmentHeader {
     made->users.store(ranks);
     for (int r = 0; r < ranks; ++r) new (made->slots() + r) SharedSlot();
     return at;
+  }
+
+  // Zeros, for as long as the segment lives; 0 where there is no room.
+  std::uint64_t take(std::size_t size) {
+    const std::uint64_t at = next.fetch_add((size + page - 1) / page * page);
+    return at + size > bytes ? 0 : at;
   }
 
   // One of its ranks uses it no longer.

@@ -64,7 +64,8 @@ class SharedGroup : public SharedGate {
   SharedGroup& operator=(const SharedGroup&) = delete;
   ~SharedGroup() { host_->header().drop_part(part_at_); }
 
-  std::uint64_t id() const { return part.id; }
+  // Groups of other hosts count from 1 too.
+  std::uint64_t id() const { return part.id + (static_cast<std::uint64_t>(host_->world_rank(0)) << 40); }
   SharedHost& host() const { return *host_; }
   const std::shared_ptr<SharedHost>& shared_host() const { return host_; }
   int host_rank(int rank) const { return host_ranks_[static_cast<std::size_t>(rank)]; }

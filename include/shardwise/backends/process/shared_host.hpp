@@ -18,6 +18,7 @@
 
 #include <shardwise/backends/process/arena.hpp>
 #include <shardwise/backends/process/descriptor.hpp>
+#include <shardwise/backends/process/lanes.hpp>
 #include <shardwise/backends/process/segment.hpp>
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/comm/failure.hpp>
@@ -121,6 +122,8 @@ class SharedHost {
   Arena& arena() const { return arena_; }
   SegmentHeader& header() const { return *reinterpret_cast<SegmentHeader*>(segment_.data()); }
   std::byte* segment() const { return segment_.data(); }
+  // In worlds of several hosts.
+  SharedLanes lanes() const { return {segment_.data() + header().lanes, size()}; }
 
   // Where this process finds what rank r offers; null for nothing.
   const std::byte* find(int r, const SharedOffer& offer) const {

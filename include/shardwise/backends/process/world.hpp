@@ -14,11 +14,12 @@
 #include <shardwise/backends/process/communicator.hpp>
 #include <shardwise/backends/process/endpoint.hpp>
 #include <shardwise/backends/process/host_setup.hpp>
+#include <shardwise/backends/process/hosted_transport.hpp>
 #include <shardwise/backends/process/key_value_store.hpp>
 #include <shardwise/backends/process/message_group.hpp>
+#include <shardwise/backends/process/rendezvous.hpp>
 #include <shardwise/backends/process/shared_group.hpp>
 #include <shardwise/backends/process/shared_host.hpp>
-#include <shardwise/backends/process/store.hpp>
 #include <shardwise/backends/process/transport.hpp>
 #include <shardwise/base/error.hpp>
 #include <shardwise/base/warning.hpp>
@@ -26,9 +27,9 @@
 
 namespace shardwise::detail {
 
-// Connects this rank with all others, for worlds that share no memory. Backends of networks give one.
-using ConnectTransport = std::shared_ptr<Transport> (*)(int rank, int size, KeyValueStore& store,
-                                                        std::chrono::milliseconds deadline);
+// Connects this rank with those that `reaches` holds for: the ranks that it shares no memory with. Backends of networks give one.
+using ConnectTransport = std::shared_ptr<Transport> (*)(int rank, const std::vector<bool>& reaches,
+                                                        KeyValueStore& store, std::chrono::milliseconds deadline);
 
 // Where a process stands in a world, and where it meets the others.
 struct WorldPlace {
@@ -58,17 +59,18 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
 
   // Leaves in peace: the others need not wait for this rank. Rank 0 stays until they have left too: its process holds the store.
   ~ProcessWorld() override {
+    // Whoever found it says it too, but perhaps later than this rank's end is heard elsewhere.
+    if (failed()) rendezvous_->announce(failure());
     if (host_ != nullptr) {
       host_->depart();
       host_->set_listener(nullptr);
     }
-    client_->depart();
-    if (server_ != nullptr) server_->wait_for_the_others(place_.deadline);
+    rendezvous_->close();
   }
 
   int rank() const { return place_.rank; }
   int size() const { return place_.size; }
-  KeyValueStore& store() const { return *client_; }
+  KeyValueStore& store() const { return *rendezvous_; }
   // The id of each rank's host.
   const std::vector<std::string>& hosts() const { return hosts_; }
 
@@ -77,14 +79,13 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
     const auto on = [&](auto group) {
       return ProcessCommunicator(std::move(group), place_.rank, shared_from_this()).with_deadline(place_.deadline);
     };
-    return host_ != nullptr ? on(SharedGroup::of_host(host_)) : on(everybody_);
+    return everybody_ == nullptr ? on(SharedGroup::of_host(host_)) : on(everybody_);
   }
 
   // Tells all ranks that this one is at its end: an exception that nobody catches.
   void fail(const std::string& what) noexcept {
     try {
-      const Failure failure{FailureKind::peer, text("rank ", place_.rank, " failed: ", what), place_.rank};
-      host_ != nullptr ? host_->fail(failure) : fail(failure);
+      fail(Failure{FailureKind::peer, text("rank ", place_.rank, " failed: ", what), place_.rank});
     } catch (...) {  // no memory: they learn of the process' end
     }
   }
@@ -93,89 +94,102 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
   explicit ProcessWorld(WorldPlace place) : place_(std::move(place)) {
     if (place_.deadline.count() <= 0) place_.deadline = default_deadline();
     place_.store.size = place_.size;
-    if (place_.rank == 0)
-      server_ =
-          std::make_unique<StoreServer>(listen_at_endpoint(place_.endpoint, !place_.store.token.empty()), place_.store);
-    client_ = std::make_unique<StoreClient>(
-        place_.endpoint, place_.rank, place_.store, [this](const Notice& notice) { hear(notice); }, place_.deadline);
-    client_->wait_for_all(place_.deadline);
+    rendezvous_ = std::make_unique<Rendezvous>(
+        place_.rank, place_.endpoint, place_.store, [this](const Notice& notice) { hear(notice); }, place_.deadline);
     exchange_hosts();
     meet();
   }
 
   void exchange_hosts() {
     const auto key = [](int r) { return std::string(text("host of ", r)); };
-    client_->set(key(place_.rank), place_.host_id);
-    for (int r = 0; r < place_.size; ++r) hosts_.push_back(client_->get(key(r), place_.deadline));
+    rendezvous_->set(key(place_.rank), place_.host_id);
+    for (int r = 0; r < place_.size; ++r) hosts_.push_back(rendezvous_->get(key(r), place_.deadline));
   }
 
   void meet() {
-    std::vector<int> all;
-    bool together = place_.shares_memory;
-    for (int r = 0; r < place_.size; ++r) {
-      all.push_back(r);
-      together = together && hosts_[static_cast<std::size_t>(r)] == place_.host_id;
-    }
-    if (together) share_memory(all);
-    if (host_ == nullptr) connect(all, together);
-    const std::lock_guard lock(mutex_);
+    std::vector<int> neighbours;
+    for (int r = 0; r < place_.size; ++r)
+      if (hosts_[static_cast<std::size_t>(r)] == place_.host_id) neighbours.push_back(r);
+    const bool one_host = neighbours.size() == hosts_.size();
+    if (place_.shares_memory && (one_host || neighbours.size() > 1)) share_memory(neighbours);
+    if (host_ == nullptr || !one_host) connect(neighbours);
+    std::unique_lock lock(mutex_);
     met_ = true;
     for (const int r : gone_)
       if (transport_ != nullptr) transport_->departed(r);
-    if (heard_.kind != FailureKind::none) spread(heard_);
+    const Failure heard = heard_;
+    lock.unlock();
+    if (heard.kind != FailureKind::none) spread(heard);
   }
 
-  void share_memory(const std::vector<int>& all) {
+  void share_memory(const std::vector<int>& neighbours) {
     std::string obstacle;
-    host_ = meet_on_host(*client_, "one host", all, place_.rank, place_.size, place_.deadline, obstacle);
+    const auto self = std::find(neighbours.begin(), neighbours.end(), place_.rank) - neighbours.begin();
+    const std::string key = text("memory of ", neighbours[0]);
+    host_ = meet_on_host(*rendezvous_, key, neighbours, static_cast<int>(self), place_.size, place_.deadline, obstacle);
     if (host_ != nullptr) return host_->set_listener(this);
     const std::string what = text("shardwise: the ranks of this host share no memory: ", obstacle);
     SHARDWISE_REQUIRE(place_.has_network(), what);
-    if (place_.rank == 0) warn(what + "; they send messages");
+    if (self == 0) warn(what + "; they send messages");
   }
 
-  void connect(std::vector<int> all, bool together) {
+  // Ranks of other hosts, and those of this one where they share no memory.
+  void connect(const std::vector<int>& neighbours) {
+    const bool one_host = neighbours.size() == hosts_.size();
     SHARDWISE_REQUIRE(place_.has_network(),
-                      text("shardwise: not all ", place_.size, " ranks ", together ? "share memory" : "are on one host",
+                      text("shardwise: not all ", place_.size, " ranks ", one_host ? "share memory" : "are on one host",
                            ": link a network backend, shardwise::gloo"));
+    std::vector<bool> reaches(hosts_.size(), true);
+    for (const int r : neighbours) reaches[static_cast<std::size_t>(r)] = host_ == nullptr;
     transport_ = place_.transport != nullptr ? place_.transport
-                                             : place_.connect(place_.rank, place_.size, *client_, place_.deadline);
-    everybody_ =
-        std::make_shared<MessageGroup>(transport_, static_cast<FailureBoard&>(*this), std::move(all), place_.size, 1);
+                                             : place_.connect(place_.rank, reaches, *rendezvous_, place_.deadline);
+    if (host_ != nullptr) transport_ = std::make_shared<HostedTransport>(std::move(transport_), host_);
+    std::vector<int> all(hosts_.size());
+    for (int r = 0; r < place_.size; ++r) all[static_cast<std::size_t>(r)] = r;
+    everybody_ = std::make_shared<MessageGroup>(transport_, static_cast<FailureBoard&>(*this), std::move(all),
+                                                place_.size, 1, host_);
   }
 
   // On the store's thread: another rank failed, died or left.
   void hear(const Notice& notice) {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    changed_.notify_all();
     if (notice.kind == NoticeKind::departed) {
       gone_.push_back(notice.rank);  // a host's ranks read it in their memory
       if (met_ && transport_ != nullptr) transport_->departed(notice.rank);
     } else if (heard_.kind == FailureKind::none) {
       heard_ = notice.failure;
-      if (met_) spread(notice.failure);
+      const bool all_is_made = met_;
+      lock.unlock();
+      if (all_is_made) spread(notice.failure);
     }
-    changed_.notify_all();
   }
 
-  // With mutex_ held.
+  // The ranks of the host find the words in its memory once their waits have ended.
   void spread(const Failure& failure) {
     if (host_ != nullptr) host_->fail(failure);
     if (transport_ != nullptr) transport_->close();
   }
 
-  // This process found a failure first, on its host. What came from the store is known there.
+  // A rank of this host found a failure first: this process, or one that says so to the store itself.
   void found(const Failure& failure) noexcept override {
-    if (failure.found_by == place_.rank) client_->announce(failure);
+    if (failure.found_by == place_.rank) fail(failure);
   }
 
-  // ---- the failures of a world that sends messages ----------------------------------------------------------------
+  // ---- the failures of the world ------------------------------------------------------------------------------------
 
   bool failed() const override {
     const std::lock_guard lock(mutex_);
-    return heard_.kind != FailureKind::none;
+    return heard_.kind != FailureKind::none || (host_ != nullptr && host_->failed());
   }
   Failure failure() override {
+    {
+      const std::lock_guard lock(mutex_);
+      if (heard_.kind != FailureKind::none || host_ == nullptr || !host_->failed()) return heard_;
+    }
+    const Failure on_host = host_->failure();
     const std::lock_guard lock(mutex_);
+    if (heard_.kind == FailureKind::none) heard_ = on_host;
     return heard_;
   }
   void fail(const Failure& failure) override {
@@ -185,15 +199,15 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
       heard_ = failure;
       changed_.notify_all();
     }
-    client_->announce(failure);
-    if (transport_ != nullptr) transport_->close();
+    rendezvous_->announce(failure);
+    spread(failure);
   }
   bool await_cause(int peer) override {
     std::unique_lock lock(mutex_);
     const auto has_left = [&] { return std::find(gone_.begin(), gone_.end(), peer) != gone_.end(); };
     changed_.wait_for(lock, std::chrono::milliseconds(500),
                       [&] { return heard_.kind != FailureKind::none || has_left(); });
-    if (heard_.kind != FailureKind::none) return true;
+    if (heard_.kind != FailureKind::none || (host_ != nullptr && host_->failed())) return true;
     if (!has_left()) return false;
     lock.unlock();
     fail({FailureKind::peer, text("rank ", peer, " left early: its program has ended"), place_.rank});
@@ -201,12 +215,11 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
   }
 
   WorldPlace place_;
-  std::unique_ptr<StoreServer> server_;
-  std::unique_ptr<StoreClient> client_;
+  std::unique_ptr<Rendezvous> rendezvous_;
   std::vector<std::string> hosts_;
-  std::shared_ptr<SharedHost> host_;  // where all share memory
-  std::shared_ptr<Transport> transport_;  // or else
-  std::shared_ptr<MessageGroup> everybody_;
+  std::shared_ptr<SharedHost> host_;  // where ranks of the host share memory
+  std::shared_ptr<Transport> transport_;  // to those that do not
+  std::shared_ptr<MessageGroup> everybody_;  // where not all do
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool met_ = false;

@@ -1,0 +1,207 @@
+// HostedTransport: messages in a world of several hosts: between ranks of one host through the memory that they share, between the
+// others by the transport of a network. Layer: backends/process.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <shardwise/backends/process/lanes.hpp>
+#include <shardwise/backends/process/message_header.hpp>
+#include <shardwise/backends/process/shared_host.hpp>
+#include <shardwise/backends/process/transport.hpp>
+#include <shardwise/base/buffer.hpp>
+#include <shardwise/comm/stream.hpp>
+#include <shardwise/comm/wait.hpp>
+
+namespace shardwise::detail {
+
+// As on the network a header goes before every payload. The receiver copies what the sender offers: no rank writes another's
+// memory. A step first offers what goes to ranks of the host, then does all that goes over the network, then takes what
+// the host's ranks offer: their ranks must not wait in it for what this one does after it.
+class HostedTransport final : public Transport {
+ public:
+  // `network` reaches the ranks of the other hosts. `host` has lanes.
+  HostedTransport(std::shared_ptr<Transport> network, std::shared_ptr<SharedHost> host)
+      : network_(std::move(network)), host_(std::move(host)), lanes_(host_->lanes()),
+        places_(static_cast<std::size_t>(host_->world_size()), -1) {
+    for (int r = 0; r < host_->size(); ++r) places_[static_cast<std::size_t>(host_->world_rank(r))] = r;
+  }
+
+  void exchange(const MessageHeader& header, std::span<const Outgoing> out, std::span<const Incoming> in,
+                Clock::time_point until, PackFunction pack) override {
+    if (closed_.load()) fail_closed();
+    try {
+      sort(out, in);
+      for (const std::size_t i : offered_) offer(i, out[i], header, until, pack);
+      if (!sends_.empty() || !receives_.empty()) {
+        const auto numbered = [&](std::size_t i, std::size_t at, std::size_t bytes, std::byte* to) {
+          pack(numbers_[i], at, bytes, to);
+        };
+        network_->exchange(header, sends_, receives_, until, numbered);
+      }
+      while (!expected_.empty()) take_what_came(header, until);
+      for (const int place : unread_)
+        await(
+            header, until, [&] { return to(place).is_free(); }, [&](int r) { return r == place && !to(r).is_free(); });
+      unread_.clear();
+      copies_.clear();
+    } catch (...) {  // what lies in copies_ may still be read: it stays
+      const bool by_monitor = closed_.exchange(true);
+      network_->close();
+      if (by_monitor) fail_closed();
+      throw;
+    }
+  }
+
+  // The ranks of the host learn why from its memory: wakes those that wait.
+  void close() noexcept override {
+    closed_.store(true);
+    network_->close();
+    for (int r = 0; r < host_->size(); ++r) lanes_.signal(r).notify();
+  }
+  void departed(int peer) noexcept override { network_->departed(peer); }
+
+ private:
+  SharedLane& to(int place) const { return lanes_.lane(host_->self(), place); }
+  SharedLane& from(int place) const { return lanes_.lane(place, host_->self()); }
+  int place_of(int world_rank) const { return places_[static_cast<std::size_t>(world_rank)]; }
+
+  [[noreturn, gnu::cold]] static void fail_closed() {
+    throw TransportError(TransportError::closed, {}, "this rank's connections are closed");
+  }
+
+  void sort(std::span<const Outgoing> out, std::span<const Incoming> in) {
+    sends_.clear(), receives_.clear(), numbers_.clear(), offered_.clear(), expected_.clear();
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      if (place_of(out[i].peer) >= 0) {
+        offered_.push_back(i);
+      } else {
+        sends_.push_back(out[i]);
+        numbers_.push_back(i);
+      }
+    }
+    for (const Incoming& i : in) (place_of(i.peer) >= 0 ? expected_ : receives_).push_back(i);
+  }
+
+  void offer(std::size_t number, const Outgoing& what, const MessageHeader& header, Clock::time_point until,
+             PackFunction pack) {
+    const int place = place_of(what.peer);
+    SharedLane& lane = to(place);
+    await(header, until, [&] { return lane.is_free(); }, [&](int r) { return r == place; });
+    lane.header = header;
+    lane.header.bytes = what.bytes;
+    lane.offer = {};
+    const std::byte* data = what.data;
+    std::byte* room = lane.payload;
+    if (what.bytes > SharedLane::inline_limit) {
+      if (data == nullptr || !host_->arena().contains(data)) {
+        room = copies_.emplace_back(what.bytes).data();
+        if (data != nullptr) copy(room, data, what.bytes);
+      } else {
+        room = nullptr;
+      }
+      const std::byte* const there = room != nullptr ? room : data;
+      if (!host_->arena().contains(there))
+        throw TransportError(
+            TransportError::lost, {what.peer},
+            text("this rank has no room for ", what.bytes, " bytes in the memory that its host shares"));
+      lane.offer = {SharedOffer::arena, host_->arena().offset_of(there)};
+      unread_.push_back(place);
+    } else if (data != nullptr && what.bytes > 0) {
+      std::memcpy(room, data, what.bytes);
+    }
+    if (data == nullptr && what.bytes > 0) pack(number, 0, what.bytes, room);
+    lane.posted.store(lane.posted.load(std::memory_order_relaxed) + 1u);
+    lanes_.signal(place).notify();
+  }
+
+  static void copy(std::byte* to, const std::byte* from, std::size_t bytes) {
+    if (bytes < streamed_bytes) {
+      std::memcpy(to, from, bytes);
+    } else {
+      stream_copy(to, from, bytes);
+      stream_fence();
+    }
+  }
+
+  void take_what_came(const MessageHeader& header, Clock::time_point until) {
+    const auto has_come = [&](const Incoming& i) { return from(place_of(i.peer)).has_message(); };
+    const auto some_came = [&] { return std::any_of(expected_.begin(), expected_.end(), has_come); };
+    await(header, until, some_came, [&](int r) {
+      return std::any_of(expected_.begin(), expected_.end(),
+                         [&](const Incoming& i) { return place_of(i.peer) == r && !has_come(i); });
+    });
+    std::erase_if(expected_, [&](const Incoming& i) { return has_come(i) && (take(i, header), true); });
+  }
+
+  void take(const Incoming& what, const MessageHeader& mine) {
+    const int place = place_of(what.peer);
+    SharedLane& lane = from(place);
+    const MessageHeader theirs = lane.header;
+    if (!agree(mine, theirs) || theirs.bytes != what.bytes) throw TransportError(what.peer, theirs, what.bytes);
+    if (what.bytes > 0)
+      copy(what.data, lane.offer.place == SharedOffer::nowhere ? lane.payload : host_->find(place, lane.offer),
+           what.bytes);
+    if (closed_.load() || host_->failed()) fail_closed();  // what was read may have been anything
+    lane.taken.store(lane.posted.load(std::memory_order_relaxed));
+    lanes_.signal(place).notify();
+  }
+
+  // Returns once done(). Looks up every 100 ms, whoever wakes it. Whom it waits for: ranks of the host that missing(place) holds for.
+  template <class Done, class Missing>
+  void await(const MessageHeader& mine, Clock::time_point until, Done done, Missing missing) {
+    while (!done()) {
+      const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
+      WaitLimit slice(std::clamp(left, std::chrono::milliseconds(0), std::chrono::milliseconds(100)));
+      const auto changed = [&] { return done() || closed_.load() || host_->failed(); };
+      if (lanes_.signal(host_->self()).wait(changed, host_->patience(), slice) && done()) return;
+      if (closed_.load() || host_->failed()) fail_closed();
+      be_suspicious(mine, done, missing);
+      if (done() || left.count() > 0) continue;
+      std::vector<int> late;
+      for (int r = 0; r < host_->size(); ++r)
+        if (missing(r)) late.push_back(host_->world_rank(r));
+      throw TransportError(TransportError::late, late, "the deadline has passed");
+    }
+  }
+
+  // Nothing came for a while: has a rank ended, or does one that this one does not wait for do something else?
+  template <class Done, class Missing>
+  [[gnu::cold]] void be_suspicious(const MessageHeader& mine, Done done, Missing missing) {
+    for (int r = 0; r < host_->size(); ++r) {
+      if (r == host_->self()) continue;
+      const bool ended = host_->dead(r);
+      const bool left = host_->departed(r);
+      if (missing(r) && (ended || left) && !done())
+        throw TransportError(TransportError::lost, {host_->world_rank(r)}, left ? "it has left" : "it has ended");
+      const bool is_expected =
+          std::any_of(expected_.begin(), expected_.end(), [&](const Incoming& i) { return place_of(i.peer) == r; });
+      if (!is_expected && from(r).has_message() && contradicts(mine, from(r).header))
+        throw TransportError(host_->world_rank(r), from(r).header, from(r).header.bytes);
+    }
+  }
+
+  const std::shared_ptr<Transport> network_;
+  const std::shared_ptr<SharedHost> host_;
+  const SharedLanes lanes_;
+  std::vector<int> places_;  // by world rank: among the ranks of the host, or -1
+  std::atomic<bool> closed_{false};
+
+  // Of the exchange under way.
+  std::vector<Outgoing> sends_;  // over the network
+  std::vector<std::size_t> numbers_;  // what the caller's list calls them
+  std::vector<Incoming> receives_;
+  std::vector<std::size_t> offered_;  // within the host
+  std::vector<Incoming> expected_;
+  std::vector<int> unread_;
+  std::vector<Buffer> copies_;
+};
+
+}  // namespace shardwise::detail
