@@ -59,7 +59,7 @@ SHARDWISE_TEST_RANKS("a copy shares nothing, a move gives the memory back", 4) {
   half.net1.weight.data()[0] += 1;
   check_close(whole(mlp()), whole(dense), 0);
 
-  const std::weak_ptr<detail::TensorImpl> memory = dense.net1.weight.impl();
+  const detail::WeakRef<detail::TensorImpl> memory = dense.net1.weight.impl();
   const auto moved = parallelize_module<pair>(std::move(dense), mesh);
   CHECK(!dense.net1.weight.defined());
   CHECK(!dense.net1.bias.defined());

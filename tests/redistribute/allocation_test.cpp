@@ -125,7 +125,7 @@ TEST_CASE("a repeated redistribute allocates nothing" * doctest::skip(!COUNTS_AL
 TEST_CASE("a repeated redistribute that is recorded allocates nothing" * doctest::skip(!COUNTS_ALLOCATIONS)) {
   CHECK(allocations_of([&](const auto& mesh) {
           auto x = made<Shard<0>, Shard<1>>(mesh, 40);
-          x.impl()->slot = detail::make_cached<detail::GradSlot>();
+          x.impl()->slot = detail::make_ref<detail::GradSlot>();
           redistribute<Shard<1>, Replicate>(x);
         }) == 0);
 }
@@ -187,7 +187,7 @@ TEST_CASE("a repeated redistribute to another mesh allocates nothing" * doctest:
       const auto first = init_device_mesh<"a">(world, {2}, {.ranks = {0, 1}});
       total += allocations_of_turns(world, [&] {
         auto x = made<Shard<0>, Partial<>>(grid, rows);
-        x.impl()->slot = detail::make_cached<detail::GradSlot>();
+        x.impl()->slot = detail::make_ref<detail::GradSlot>();
         redistribute<Shard<1>>(x, turned);
         auto y = made<Replicate>(first, rows);
         auto z = made<Replicate, Shard<0>>(grid, rows);

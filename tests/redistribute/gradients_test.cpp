@@ -193,7 +193,7 @@ SHARDWISE_TEST_RANKS("three uses of one plain tensor are one node of the tape, a
     }
   };
   auto sum = zeros<float>({3, 3});
-  auto node = std::make_shared<AddNode>();
+  auto node = detail::make_ref<AddNode>();
   for (const auto* x : {&a, &b, &c}) node->inputs.push_back(x->impl()->slot);
   detail::record(sum, std::move(node));
   const Counter counter;
@@ -220,7 +220,7 @@ SHARDWISE_TEST_RANKS("a complete contribution joins a pending sum once", 4) {
   const auto complete = to_local<>(x);
   for (const bool pending_first : {true, false}) {
     auto sum = zeros<float>({3, 3});
-    auto node = std::make_shared<AddNode>();
+    auto node = detail::make_ref<AddNode>();
     node->inputs = {pending.impl()->slot, complete.impl()->slot};
     if (!pending_first) std::swap(node->inputs[0], node->inputs[1]);
     detail::record(sum, std::move(node));

@@ -41,8 +41,10 @@ struct alignas(64) Block {
   std::size_t counted;  // bytes of elements asked for
   BlockSource* source;  // goes back there
   std::size_t bytes;  // with this header
-  // Gives back the memory elsewhere that this block stands for; null where the elements lie behind it.
+  // Gives back the memory elsewhere that this block stands for; null where the elements lie behind it. Of an object
+  // (Ref): ends it.
   void (*leave)(Block&) noexcept = nullptr;
+  std::atomic<std::int32_t> watchers{0};  // of an object: its weak references, and one more while it has owners
 };
 
 // Bytes of elements in the blocks that this thread took and has not given back, and the most that it ever was.

@@ -14,6 +14,7 @@
 
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/base/dtype.hpp>
+#include <shardwise/base/list.hpp>
 #include <shardwise/comm/arguments.hpp>
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/communicator.hpp>
@@ -30,7 +31,8 @@ struct SplitChoice {
 };
 
 // The ranks of a color, by key, then by rank.
-inline std::vector<int> split_members(const std::vector<SplitChoice>& choices, int color) {
+template <class Choices>
+std::vector<int> split_members(const Choices& choices, int color) {
   std::vector<int> members;
   for (int r = 0; r < static_cast<int>(choices.size()); ++r) {
     const auto key = [&](int rank) { return choices[static_cast<std::size_t>(rank)].key; };
@@ -182,11 +184,11 @@ class DirectCollectives {
 
  protected:
   // What every rank chose in a split. Ranks: all.
-  std::vector<SplitChoice> exchange_choices(int color, int key) const {
+  List<SplitChoice> exchange_choices(int color, int key) const {
     CallInfo call;
     call.collective = Collective::split;
     const SplitChoice mine{color, key};
-    std::vector<SplitChoice> choices(index(size()));
+    List<SplitChoice> choices(index(size()));
     self().exchange_staged(call, &mine, sizeof(mine), [&](const Peers& peers) {
       for (int r = 0; r < peers.size; ++r) std::memcpy(&choices[index(r)], peers.in[r], sizeof(SplitChoice));
     });

@@ -3,13 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include <shardwise/base/collective.hpp>
 #include <shardwise/base/dtype.hpp>
+#include <shardwise/base/list.hpp>
+#include <shardwise/base/memory.hpp>
 #include <shardwise/base/name.hpp>
 #include <shardwise/base/text.hpp>
 
@@ -40,10 +40,11 @@ class ModulePath {
   const std::string& text() const { return text_; }
 
   // `name` has static storage: it is compared by address. An index of a list: name null.
+  template <class = void>  // compiled where modules are called
   ModulePath& child(const Name* name, std::int64_t index) {
     for (const auto& known : children_)
       if (known->name_ == name && known->index_ == index) return *known;
-    auto made = std::make_unique<ModulePath>();
+    auto made = make_ref<ModulePath>();
     made->name_ = name;
     made->index_ = index;
     const char* const dot = text_.empty() ? "" : ".";
@@ -57,7 +58,7 @@ class ModulePath {
   std::string text_;
   const Name* name_ = nullptr;
   std::int64_t index_ = -1;
-  std::vector<std::unique_ptr<ModulePath>> children_;
+  List<Ref<ModulePath>> children_;
 };
 
 struct TraceState {
@@ -76,6 +77,7 @@ inline TraceState& trace_state() {
 // Inside it, what communicates belongs to a child of the module around it.
 class ModuleFrame {
  public:
+  template <class = void>
   explicit ModuleFrame(const Name* name, std::int64_t index = -1)
       : state_(trace_state()), before_(state_.path), module_(state_.module) {
     state_.path = &before_->child(name, index);

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <concepts>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -15,6 +14,8 @@
 
 #include <shardwise/base/error.hpp>
 #include <shardwise/base/extents.hpp>
+#include <shardwise/base/list.hpp>
+#include <shardwise/base/memory.hpp>
 #include <shardwise/base/name.hpp>
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/communicator.hpp>
@@ -75,22 +76,30 @@ struct Grid {
   std::vector<int> ranks;  // world ranks, row-major
   std::array<Name, N> names{};
   bool member = false;
-  std::shared_ptr<const Comm> world;  // what the mesh was made of: where it meets ranks of other meshes
+  Ref<const Comm> world;  // what the mesh was made of: where it meets ranks of other meshes
   // Communicators by set of axes (bit a for axis a), made when first needed by all members alike. Users may keep
   // references to them.
-  mutable std::vector<std::pair<std::uint32_t, std::shared_ptr<const Comm>>> groups;
+  struct Group {
+    std::uint32_t axes;
+    Ref<const Comm> comm;
+  };
+  mutable List<Group> groups;
   // Sub-meshes and flattened meshes (bit 31) by set of axes: the same set is the same mesh, and costs nothing again.
-  mutable std::vector<std::pair<std::uint32_t, std::shared_ptr<const void>>> parts;
+  struct Part {
+    std::uint32_t axes;
+    AnyRef grid;
+  };
+  mutable List<Part> parts;
 
-  std::shared_ptr<const Comm> group(std::uint32_t set) const {
-    for (const auto& [known, comm] : groups)
-      if (known == set) return comm;
+  Ref<const Comm> group(std::uint32_t set) const {
+    for (const Group& known : groups)
+      if (known.axes == set) return known.comm;
     return nullptr;
   }
-  std::shared_ptr<const void> part(std::uint32_t set) const {
-    for (const auto& [known, grid] : parts)
-      if (known == set) return grid;
-    return nullptr;
+  AnyRef part(std::uint32_t set) const {
+    for (const Part& known : parts)
+      if (known.axes == set) return known.grid;
+    return {};
   }
 };
 
@@ -113,7 +122,7 @@ class DeviceMesh {
 
   /// Not a mesh yet: every use but assignment is undefined.
   DeviceMesh() = default;
-  explicit DeviceMesh(std::shared_ptr<const Grid> grid) : grid_(std::move(grid)) {}
+  explicit DeviceMesh(detail::Ref<const Grid> grid) : grid_(std::move(grid)) {}
 
   /// Sizes of the axes.
   const Shape<ndim>& shape() const { return grid_->shape; }
@@ -157,26 +166,25 @@ class DeviceMesh {
     } else {
       using Part = detail::Grid<Comm, sizeof...(Chosen)>;
       constexpr std::uint32_t set = axis_set(chosen);
-      if (auto known = grid_->part(set))
-        return DeviceMesh<Comm, Chosen...>(std::static_pointer_cast<const Part>(known));
-      auto grid = std::make_shared<Part>();
+      if (auto known = grid_->part(set)) return DeviceMesh<Comm, Chosen...>(detail::Ref<const Part>(known));
+      auto grid = detail::make_ref<Part>();
       grid->names = chosen;
       grid->world = grid_->world;
       for (std::size_t i = 0; i < sizeof...(Chosen); ++i) {
         const auto axis = static_cast<std::size_t>(detail::axis_index(names, chosen[i]));
         grid->shape[i] = grid_->shape[axis];
         grid->coordinate[i] = grid_->coordinate[axis];
-        if (is_member()) grid->groups.emplace_back(1u << i, grid_->group(1u << axis));
+        if (is_member()) grid->groups.push_back({1u << i, grid_->group(1u << axis)});
       }
       grid->member = is_member();
       if (is_member()) {
         grid->ranks = ranks_through_me(set);
         if (sizeof...(Chosen) > 1) {
           (void)group(set);
-          grid->groups.emplace_back((1u << sizeof...(Chosen)) - 1u, grid_->group(set));
+          grid->groups.push_back({(1u << sizeof...(Chosen)) - 1u, grid_->group(set)});
         }
       }
-      grid_->parts.emplace_back(set, grid);
+      grid_->parts.push_back({set, grid});
       return DeviceMesh<Comm, Chosen...>(std::move(grid));
     }
   }
@@ -194,8 +202,8 @@ class DeviceMesh {
     using Part = detail::Grid<Comm, 1>;
     constexpr std::uint32_t set = axis_set(chosen);
     constexpr std::uint32_t key = set | 1u << 31;
-    if (auto known = grid_->part(key)) return DeviceMesh<Comm, name>(std::static_pointer_cast<const Part>(known));
-    auto grid = std::make_shared<Part>();
+    if (auto known = grid_->part(key)) return DeviceMesh<Comm, name>(detail::Ref<const Part>(known));
+    auto grid = detail::make_ref<Part>();
     grid->names = {name};
     grid->world = grid_->world;
     grid->member = is_member();
@@ -208,9 +216,9 @@ class DeviceMesh {
     if (is_member()) {
       grid->ranks = ranks_through_me(set);
       (void)group(set);
-      grid->groups.emplace_back(1u, grid_->group(set));
+      grid->groups.push_back({1u, grid_->group(set)});
     }
-    grid_->parts.emplace_back(key, grid);
+    grid_->parts.push_back({key, grid});
     return DeviceMesh<Comm, name>(std::move(grid));
   }
 
@@ -243,8 +251,8 @@ class DeviceMesh {
 
  private:
   const Comm* find(std::uint32_t set) const {
-    for (const auto& [known, comm] : grid_->groups)
-      if (known == set) return comm.get();
+    for (const auto& known : grid_->groups)
+      if (known.axes == set) return known.comm.get();
     return nullptr;
   }
 
@@ -264,12 +272,12 @@ class DeviceMesh {
     const Comm* whole = find(all);
     if constexpr (detail::GroupsListedRanks<Comm>) {
       const Comm part = grid_->world->subgroup(ranks_through_me(set)).with_deadline(whole->deadline());
-      grid_->groups.emplace_back(set, std::make_shared<const Comm>(part.with_axis(name)));
+      grid_->groups.push_back({set, detail::make_ref<Comm>(part.with_axis(name))});
     } else {
       auto part = whole->split(static_cast<int>(color), static_cast<int>(key));
-      grid_->groups.emplace_back(set, std::make_shared<const Comm>(part->with_axis(name)));
+      grid_->groups.push_back({set, detail::make_ref<Comm>(part->with_axis(name))});
     }
-    return *grid_->groups.back().second;
+    return *grid_->groups.back().comm;
   }
 
   template <std::size_t M>
@@ -295,8 +303,31 @@ class DeviceMesh {
     return chosen;
   }
 
-  std::shared_ptr<const Grid> grid_;
+  detail::Ref<const Grid> grid_;
 };
+
+namespace detail {
+
+// Where `me` stands among the `ranks` of a mesh of `size` ranks; -1 where it does not.
+template <class = void>
+[[gnu::cold]] int place_among(const std::vector<int>& ranks, std::int64_t size, int world_size, int me) {
+  SHARDWISE_REQUIRE(static_cast<std::int64_t>(ranks.size()) == size,
+                    text("shardwise::init_device_mesh: ", ranks.size(), " ranks are listed for a mesh of ", size));
+  int position = -1;
+  List<bool> listed(static_cast<std::size_t>(world_size));
+  for (std::size_t i = 0; i < ranks.size(); ++i) {
+    const int r = ranks[i];
+    SHARDWISE_REQUIRE(r >= 0 && r < world_size,
+                      text("shardwise::init_device_mesh: rank ", r, " is not in a world of ", world_size));
+    bool& seen = listed[static_cast<std::size_t>(r)];
+    SHARDWISE_REQUIRE(!seen, text("shardwise::init_device_mesh: rank ", r, " is listed twice"));
+    seen = true;
+    if (r == me) position = static_cast<int>(i);
+  }
+  return position;
+}
+
+}  // namespace detail
 
 /// Lays the ranks of `world` out in a grid: `init_device_mesh<"dp", "tp">(world, {2, 4})`.
 ///
@@ -311,9 +342,9 @@ init_device_mesh(const Comm& world, const std::int64_t (&shape)[sizeof...(Axes)]
       "shardwise::init_device_mesh: [M5] the first argument is a communicator, such as run_ranks hands to its function; "
       "see the concept Communicator");
   constexpr std::size_t n = sizeof...(Axes);
-  auto grid = std::make_shared<detail::Grid<Comm, n>>();
+  auto grid = detail::make_ref<detail::Grid<Comm, n>>();
   grid->names = {Axes...};
-  grid->world = std::make_shared<const Comm>(world);
+  grid->world = detail::make_ref<Comm>(world);
   std::int64_t size = 1;
   for (std::size_t a = 0; a < n; ++a) {
     SHARDWISE_REQUIRE(shape[a] > 0, detail::text("shardwise::init_device_mesh: axis \"", grid->names[a].view(),
@@ -326,34 +357,21 @@ init_device_mesh(const Comm& world, const std::int64_t (&shape)[sizeof...(Axes)]
   grid->ranks = options.ranks;
   if (grid->ranks.empty())
     for (int r = 0; r < static_cast<int>(size); ++r) grid->ranks.push_back(r);
-  SHARDWISE_REQUIRE(
-      static_cast<std::int64_t>(grid->ranks.size()) == size,
-      detail::text("shardwise::init_device_mesh: ", grid->ranks.size(), " ranks are listed for a mesh of ", size));
-  int position = -1;
-  std::vector<bool> listed(static_cast<std::size_t>(world.size()));
-  for (std::size_t i = 0; i < grid->ranks.size(); ++i) {
-    const int r = grid->ranks[i];
-    SHARDWISE_REQUIRE(r >= 0 && r < world.size(),
-                      detail::text("shardwise::init_device_mesh: rank ", r, " is not in a world of ", world.size()));
-    SHARDWISE_REQUIRE(!listed[static_cast<std::size_t>(r)],
-                      detail::text("shardwise::init_device_mesh: rank ", r, " is listed twice"));
-    listed[static_cast<std::size_t>(r)] = true;
-    if (r == world.rank()) position = static_cast<int>(i);
-  }
+  const int position = detail::place_among(grid->ranks, size, world.size(), world.rank());
   grid->member = position >= 0;
   bool in_order = size == world.size();
   for (std::size_t i = 0; i < grid->ranks.size(); ++i) in_order = in_order && grid->ranks[i] == static_cast<int>(i);
 
-  std::optional<Comm> all;
+  detail::Ref<const Comm> all;
   const Name name = detail::joined(grid->names);
   if (in_order) {
-    all = world.with_axis(name);  // the world itself: no new group
+    all = detail::make_ref<Comm>(world.with_axis(name));  // the world itself: no new group
   } else if constexpr (detail::GroupsListedRanks<Comm>) {
-    if (grid->member) all = world.subgroup(grid->ranks).with_axis(name);
+    if (grid->member) all = detail::make_ref<Comm>(world.subgroup(grid->ranks).with_axis(name));
   } else if (auto part = world.split(grid->member ? 0 : -1, position < 0 ? 0 : position)) {
-    all = part->with_axis(name);
+    all = detail::make_ref<Comm>(part->with_axis(name));
   }
-  if (all && options.deadline.count() > 0) all = all->with_deadline(options.deadline);
+  if (all && options.deadline.count() > 0) all = detail::make_ref<Comm>(all->with_deadline(options.deadline));
 
   if (grid->member) {
     auto rest = static_cast<std::int64_t>(position);
@@ -362,7 +380,7 @@ init_device_mesh(const Comm& world, const std::int64_t (&shape)[sizeof...(Axes)]
       rest /= grid->shape[a];
     }
     grid->groups.reserve(8);
-    grid->groups.emplace_back((1u << n) - 1u, std::make_shared<const Comm>(*all));
+    grid->groups.push_back({(1u << n) - 1u, std::move(all)});
   }
   DeviceMesh<Comm, Axes...> mesh(std::move(grid));
   if (mesh.is_member())

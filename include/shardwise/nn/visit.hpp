@@ -93,13 +93,13 @@ void for_each_module(M&& module, F&& f) {
 struct ParameterHandle {
   std::string name;
   DType dtype;
-  std::shared_ptr<detail::TensorImpl> impl;
+  detail::Ref<detail::TensorImpl> impl;
 };
 using ParameterList = std::vector<ParameterHandle>;
 
 namespace detail {
 [[gnu::noinline]] inline void add_parameter(ParameterList& list, std::string_view name, DType dtype,
-                                            const std::shared_ptr<TensorImpl>& impl) {
+                                            const Ref<TensorImpl>& impl) {
   for (const ParameterHandle& known : list)
     if (known.impl == impl) return;
   list.push_back({std::string(name), dtype, impl});

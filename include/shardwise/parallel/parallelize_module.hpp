@@ -2,11 +2,9 @@
 // where the mesh argument may be left out. Layer: parallel.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include <shardwise/base/warning.hpp>
 #include <shardwise/nn/visit.hpp>
@@ -66,11 +64,11 @@ class Parallelizer {
   struct Tied {
     const TensorImpl* old;
     const char* type;
-    std::shared_ptr<TensorImpl> made;
+    Ref<TensorImpl> made;
   };
 
   template <class New>
-  [[gnu::cold]] New share(const std::shared_ptr<TensorImpl>& impl) {
+  [[gnu::cold]] New share(const Ref<TensorImpl>& impl) {
     if constexpr (New::distributed)
       return New(impl, mesh_);
     else
@@ -111,15 +109,14 @@ class Parallelizer {
       }
     return nullptr;
   }
-  [[gnu::noinline, gnu::cold]] void remember(const TensorImpl* old, const char* type,
-                                             const std::shared_ptr<TensorImpl>& made) {
+  [[gnu::noinline, gnu::cold]] void remember(const TensorImpl* old, const char* type, const Ref<TensorImpl>& made) {
     tied_.push_back({old, type, made});
   }
 
   const Mesh& mesh_;
   int source_;
   bool release_;
-  std::vector<Tied> tied_;
+  List<Tied> tied_;
 };
 
 template <class New, class Old, class P>

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -125,8 +124,8 @@ bool uneven(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, const
 // The part `x` of a tensor on a mesh, over values: one a kind of mesh is compiled. `asked`: the global sizes, or null.
 // `left`: the axes on which the gradient of the part is a term.
 template <bool Interleaved, class Mesh>
-std::shared_ptr<TensorImpl> part_of(TensorImpl& x, const Mesh& mesh, const PlacementList<Mesh::ndim>& placements,
-                                    const Extents* asked, std::size_t element, std::uint32_t left) {
+Ref<TensorImpl> part_of(TensorImpl& x, const Mesh& mesh, const PlacementList<Mesh::ndim>& placements,
+                        const Extents* asked, std::size_t element, std::uint32_t left) {
   const std::uint64_t lies = remembered_placements(placements);
   const std::uint64_t key = lies * 31 + left;
   const bool returns = x.origin != nullptr && x.origin->mesh == mesh.identity() && x.origin->placements == lies;
@@ -156,7 +155,8 @@ std::shared_ptr<TensorImpl> part_of(TensorImpl& x, const Mesh& mesh, const Place
     node->inputs.push_back(x.slot);
     y->slot = make_slot(x.slot->dtype, x.local.elements(), false, not_first_mask(mesh));
     y->slot->producer = std::move(node);
-    std::erase_if(x.remembered, [](const auto& old) { return old.slot.expired(); });
+    for (std::size_t i = x.remembered.size(); i-- > 0;)
+      if (x.remembered[i].slot.expired()) x.remembered.remove(i);
     x.remembered.push_back({mesh.identity(), key, global, y->slot});
   }
   return y;
@@ -173,8 +173,8 @@ auto to_local_of(const X& x) {
   auto local = share_tensor<T, X::rank, Local<Host>>(x.impl()->buffer, x.impl()->local, x.impl()->local,
                                                      typename MeshHandle<Local<Host>>::Mesh{});
   if (x.mesh_state().is_member() && uneven(x.mesh_state(), X::placements, x.impl()->global))
-    local.impl()->origin = std::make_shared<const OriginOn<typename X::Mesh>>(
-        x.mesh_state(), remembered_placements(X::placements), x.impl()->global);
+    local.impl()->origin =
+        make_ref<OriginOn<typename X::Mesh>>(x.mesh_state(), remembered_placements(X::placements), x.impl()->global);
   if (wants_grad(x)) {
     constexpr PlacementList<sizeof...(G)> declared{placement_value<G>...};
     auto node = make_node<ToLocalNode>(pending_axes(declared));

@@ -80,8 +80,8 @@ Target redistribute_across(const X& x, const typename Target::Mesh& mesh) {
     SHARDWISE_REQUIRE(
         has_gradient(X::placements),
         "shardwise::redistribute: a pending maximum, minimum or product has no gradient; detach(x) or use NoGrad");
-    auto node = make_cached<OtherMeshNode<typename X::Mesh, typename Target::Mesh>>(x.mesh(), X::placements, mesh,
-                                                                                    Target::placements, global);
+    auto node = make_ref<OtherMeshNode<typename X::Mesh, typename Target::Mesh>>(x.mesh(), X::placements, mesh,
+                                                                                 Target::placements, global);
     node->inputs.push_back(x.impl()->slot);
     record(y, std::move(node));
   }

@@ -2,19 +2,17 @@
 // buffers, nothing of tensors, shapes or meshes. One tape per thread. Layer: tape.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/base/list.hpp>
 #include <shardwise/base/memory.hpp>
 
 namespace shardwise {
@@ -25,7 +23,6 @@ struct Node;
 
 // Reduces pending gradients over one axis of a mesh. Implemented where meshes are known.
 struct PendingReducer {
-  virtual ~PendingReducer() = default;
   virtual void all_reduce(int axis, DType dtype, void* data, std::int64_t count) const = 0;
   virtual const void* identity() const = 0;  // equal for equal meshes of this rank
 };
@@ -36,8 +33,8 @@ struct PendingReducer {
 // `not_first` has a bit per axis on which this rank's coordinate is not 0: what is already complete joins a
 // pending sum on the first rank only.
 struct GradSlot {
-  std::shared_ptr<Node> producer;  // null for a leaf
-  std::shared_ptr<const PendingReducer> reducer;
+  Ref<Node> producer;  // null for a leaf
+  Ref<const PendingReducer> reducer;
   Buffer grad;
   std::int64_t count = 0;
   std::uint64_t mark = 0;
@@ -53,7 +50,8 @@ struct GradSlot {
   }
 };
 
-inline void add_in_place(DType dtype, void* into, const void* from, std::int64_t n) {
+template <class = void>
+void add_in_place(DType dtype, void* into, const void* from, std::int64_t n) {
   visit_dtype(dtype, [&]<class T>(T) {
     if constexpr (!std::is_integral_v<T>) {  // integers have no gradient
       T* __restrict a = static_cast<T*>(into);
@@ -65,7 +63,8 @@ inline void add_in_place(DType dtype, void* into, const void* from, std::int64_t
 
 // Adds a contribution, which is pending on the axes of `pending`. The buffer may be shared: it is copied before
 // it is ever written.
-inline void accumulate(GradSlot& slot, Buffer contribution, std::uint32_t pending) {
+template <class = void>
+void accumulate(GradSlot& slot, Buffer contribution, std::uint32_t pending) {
   const std::size_t bytes = static_cast<std::size_t>(slot.count) * size_of(slot.dtype);
   const std::uint32_t all = slot.pending | pending;
   const bool drop_new = ((all & ~pending) & slot.not_first) != 0;
@@ -105,7 +104,7 @@ inline TapeState& tape_state() {
   return state;
 }
 
-using SlotList = std::vector<std::shared_ptr<GradSlot>, CachedAllocator<std::shared_ptr<GradSlot>>>;
+using SlotList = List<Ref<GradSlot>>;
 
 // An operator that was run: its name, the slots of its inputs (null where no gradient is wanted), and how
 // the gradient of its output becomes theirs.
@@ -113,7 +112,8 @@ struct Node {
   explicit Node(const char* operator_name) : name(operator_name), sequence(++tape_state().sequence) {}
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
-  virtual ~Node() {
+  // Not virtual: a node is made by make_node, which ends it as what it is.
+  ~Node() {
     // Long chains are taken apart here in a loop, not by recursion through the producers.
     thread_local SlotList* open = nullptr;
     if (open != nullptr) {
@@ -123,7 +123,7 @@ struct Node {
     SlotList chain = std::move(inputs);
     open = &chain;
     while (!chain.empty()) {
-      std::shared_ptr<GradSlot> slot = std::move(chain.back());
+      const Ref<GradSlot> slot = std::move(chain.back());
       chain.pop_back();
     }
     open = nullptr;
@@ -131,64 +131,60 @@ struct Node {
 
   virtual void backward(GradSlot& out) = 0;
 
-  // From the cache: every operator that records makes one.
-  static void* operator new(std::size_t bytes) { return BlockCache::take(bytes) + 1; }
-  static void operator delete(void* node) noexcept { BlockCache::give(static_cast<Block*>(node) - 1); }
-
   const char* name;
   std::uint64_t sequence;
   SlotList inputs;
 };
 
-[[gnu::noinline]] inline std::shared_ptr<Node> own_node(Node* node) {
-  return std::shared_ptr<Node>(node, std::default_delete<Node>(), CachedAllocator<Node>());
-}
-
-// A node that is being filled in, on its way to record(). Its owner does not know its type: what a shared_ptr brings along
-// is compiled once, not once an operator.
-template <class N>
-class NewNode {
- public:
-  explicit NewNode(N* node) : node_(node), owner_(own_node(node)) {}
-  N* operator->() const { return node_; }
-  operator std::shared_ptr<Node>() && { return std::move(owner_); }  // NOLINT: it is one to be filled in
-
- private:
-  N* node_;
-  std::shared_ptr<Node> owner_;
-};
 template <class N, class... Arguments>
-NewNode<N> make_node(Arguments&&... arguments) {
-  return NewNode<N>(new N(std::forward<Arguments>(arguments)...));
+Ref<N> make_node(Arguments&&... arguments) {
+  return make_ref<N>(std::forward<Arguments>(arguments)...);
 }
+
+// What backward() has still to run: a heap, the latest node on top.
+struct Waiting {
+  struct Work {
+    std::uint64_t sequence;
+    Ref<GradSlot> slot;
+  };
+  List<Work> heap;
+
+  void push(std::uint64_t sequence, const Ref<GradSlot>& slot) {
+    heap.push_back({sequence, slot});
+    for (std::size_t i = heap.size() - 1; i > 0 && heap[(i - 1) / 2].sequence < heap[i].sequence; i = (i - 1) / 2)
+      std::swap(heap[(i - 1) / 2], heap[i]);
+  }
+  Ref<GradSlot> pop() {
+    Ref<GradSlot> top = std::move(heap[0].slot);
+    heap.remove(0);
+    for (std::size_t i = 0, below = 1; below < heap.size(); i = below, below = 2 * i + 1) {
+      if (below + 1 < heap.size() && heap[below].sequence < heap[below + 1].sequence) ++below;
+      if (heap[below].sequence < heap[i].sequence) break;
+      std::swap(heap[below], heap[i]);
+    }
+    return top;
+  }
+};
 
 // Runs every node that the slot depends on, once, the latest first. A node's sequence number is larger than those of
 // all nodes that it consumes, so the largest one waiting has received all its contributions.
-inline void run_backward(const std::shared_ptr<GradSlot>& root) {
+template <class = void>
+void run_backward(const Ref<GradSlot>& root) {
   const std::uint64_t run = ++tape_state().run;
-  struct Work {
-    std::uint64_t sequence;
-    std::shared_ptr<GradSlot> slot;
-    bool operator<(const Work& other) const { return sequence < other.sequence; }
-  };
-  std::vector<Work> waiting;
-  const auto push = [&](const std::shared_ptr<GradSlot>& slot) {
+  Waiting waiting;
+  const auto push = [&](const Ref<GradSlot>& slot) {
     if (slot == nullptr || slot->producer == nullptr || slot->mark == run) return;
     slot->mark = run;
-    waiting.push_back({slot->producer->sequence, slot});
-    std::push_heap(waiting.begin(), waiting.end());
+    waiting.push(slot->producer->sequence, slot);
   };
   push(root);
-  while (!waiting.empty()) {
-    std::pop_heap(waiting.begin(), waiting.end());
-    const std::shared_ptr<GradSlot> slot = std::move(waiting.back().slot);
-    waiting.pop_back();
+  while (!waiting.heap.empty()) {
+    const Ref<GradSlot> slot = waiting.pop();
     // The node leaves the tape as it runs: what it saved is freed, and it cannot run twice.
-    const std::shared_ptr<Node> node = std::move(slot->producer);
-    slot->producer = nullptr;
+    const Ref<Node> node = std::move(slot->producer);
     if (slot->has_grad()) node->backward(*slot);
     slot->clear();
-    for (const auto& input : node->inputs) push(input);
+    for (const Ref<GradSlot>& input : node->inputs) push(input);
   }
 }
 

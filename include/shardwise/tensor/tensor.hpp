@@ -4,16 +4,15 @@
 
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/base/list.hpp>
 #include <shardwise/base/memory.hpp>
 #include <shardwise/comm/trace.hpp>
 #include <shardwise/placement/index_set.hpp>
@@ -54,42 +53,39 @@ struct TensorImpl {
   Buffer buffer;
   Extents global;
   Extents local;
-  std::shared_ptr<GradSlot> slot;  // null where no gradient is wanted
+  Ref<GradSlot> slot;  // null where no gradient is wanted
   // from_local() of one tensor on one mesh with one placement is one node of the tape: who asked, what they got. The slot
   // is what lives as long as the tape needs it; the handle may be gone.
   struct Remembered {
     const void* mesh;
     std::uint64_t placements;
     Extents global;
-    std::weak_ptr<GradSlot> slot;
+    WeakRef<GradSlot> slot;
   };
-  std::vector<Remembered> remembered;
-  std::shared_ptr<const Origin> origin;  // of a plain tensor; null where local sizes tell
+  List<Remembered> remembered;
+  Ref<const Origin> origin;  // of a plain tensor; null where local sizes tell
 };
 
 // Compiled once: what each tensor type would otherwise bring along.
-[[gnu::noinline]] inline std::shared_ptr<TensorImpl> share_impl(const Buffer& buffer, const Extents& global,
-                                                                const Extents& local) {
-  auto impl = make_cached<TensorImpl>();
+[[gnu::noinline]] inline Ref<TensorImpl> share_impl(const Buffer& buffer, const Extents& global, const Extents& local) {
+  auto impl = make_ref<TensorImpl>();
   impl->buffer = buffer;
   impl->global = global;
   impl->local = local;
   return impl;
 }
-[[gnu::noinline]] inline std::shared_ptr<TensorImpl> make_impl(const Extents& global, const Extents& local,
-                                                               std::size_t element) {
+[[gnu::noinline]] inline Ref<TensorImpl> make_impl(const Extents& global, const Extents& local, std::size_t element) {
   return share_impl(Buffer(static_cast<std::size_t>(local.elements()) * element), global, local);
 }
-[[gnu::noinline]] inline std::shared_ptr<TensorImpl> make_zeroed(const Extents& sizes, std::size_t element) {
+[[gnu::noinline]] inline Ref<TensorImpl> make_zeroed(const Extents& sizes, std::size_t element) {
   for (int d = 0; d < sizes.rank; ++d)
     SHARDWISE_REQUIRE(sizes[d] >= 0, text("shardwise::Tensor: a size of ", sizes[d], " in ", sizes), ShapeError);
   auto impl = make_impl(sizes, sizes, element);
   std::memset(impl->buffer.data(), 0, static_cast<std::size_t>(sizes.elements()) * element);
   return impl;
 }
-[[gnu::noinline]] inline std::shared_ptr<GradSlot> make_slot(DType dtype, std::int64_t count, bool leaf,
-                                                             std::uint32_t not_first) {
-  auto slot = make_cached<GradSlot>();
+[[gnu::noinline]] inline Ref<GradSlot> make_slot(DType dtype, std::int64_t count, bool leaf, std::uint32_t not_first) {
+  auto slot = make_ref<GradSlot>();
   slot->dtype = dtype;
   slot->count = count;
   slot->leaf = leaf;
@@ -318,16 +314,15 @@ class BasicTensor {
 
   // Below: for the library's own layers.
   using MeshState = Mesh;
-  BasicTensor(std::shared_ptr<detail::TensorImpl> impl, MeshState mesh)
-      : impl_(std::move(impl)), mesh_(std::move(mesh)) {}
-  const std::shared_ptr<detail::TensorImpl>& impl() const { return impl_; }
+  BasicTensor(detail::Ref<detail::TensorImpl> impl, MeshState mesh) : impl_(std::move(impl)), mesh_(std::move(mesh)) {}
+  const detail::Ref<detail::TensorImpl>& impl() const { return impl_; }
   const MeshState& mesh_state() const { return mesh_; }
   std::size_t bytes() const { return static_cast<std::size_t>(size()) * sizeof(T); }
 
-  std::shared_ptr<detail::GradSlot> detail_make_slot(bool leaf) const {
+  detail::Ref<detail::GradSlot> detail_make_slot(bool leaf) const {
     if constexpr (distributed) {
       auto slot = detail::make_slot(dtype_of<T>, impl_->local.elements(), leaf, detail::not_first_mask(mesh_));
-      if (leaf) slot->reducer = std::make_shared<detail::MeshReducer<Mesh>>(mesh_);
+      if (leaf) slot->reducer = detail::make_ref<detail::MeshReducer<Mesh>>(mesh_);
       return slot;
     } else {
       return detail::make_slot(dtype_of<T>, impl_->local.elements(), leaf, 0);
@@ -335,7 +330,7 @@ class BasicTensor {
   }
 
  private:
-  std::shared_ptr<detail::TensorImpl> impl_;
+  detail::Ref<detail::TensorImpl> impl_;
   [[no_unique_address]] MeshState mesh_;
 };
 
@@ -369,7 +364,7 @@ bool wants_grad(const X& x) {
 
 // Puts `node` behind `out`.
 template <class X>
-void record(X& out, std::shared_ptr<Node> node) {
+void record(X& out, Ref<Node> node) {
   out.impl()->slot = out.detail_make_slot(false);
   out.impl()->slot->producer = std::move(node);
 }

@@ -2,7 +2,6 @@
 // run_ranks makes one. Layer: backends/thread.
 #pragma once
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -21,6 +20,7 @@
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/base/list.hpp>
 #include <shardwise/base/memory.hpp>
 #include <shardwise/base/name.hpp>
 #include <shardwise/comm/arguments.hpp>
@@ -47,7 +47,7 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
   /// An exchange may write the outputs of other ranks.
   static constexpr bool writes_peers = true;
 
-  ThreadCommunicator(std::shared_ptr<detail::ThreadGroup> group, int rank)
+  ThreadCommunicator(detail::Ref<detail::ThreadGroup> group, int rank)
       : group_(std::move(group)), me_{rank, Name(), detail::default_deadline()} {}
 
   int rank() const { return me_.rank; }
@@ -143,20 +143,20 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
   [[gnu::cold]] std::optional<ThreadCommunicator> split(int color, int key) const {
     const std::vector<int> members = detail::split_members(exchange_choices(color, key), color);
     // The first member makes the group, the others copy its handle.
-    std::shared_ptr<detail::ThreadGroup> made, shared;
+    detail::Ref<detail::ThreadGroup> made, shared;
     if (!members.empty() && members[0] == rank()) {
-      std::vector<int> world_ranks;
+      detail::List<int> world_ranks;
       for (const int r : members) world_ranks.push_back(group_->world_rank(r));
       made = detail::ThreadGroup::make(group_->shared_world(), std::move(world_ranks));
     }
     CallInfo call;
     call.collective = Collective::split;
     exchange(call, &made, sizeof(made), nullptr, [&](const Peers& peers) {
-      if (!members.empty())
-        shared = *reinterpret_cast<const std::shared_ptr<detail::ThreadGroup>*>(peers.in[members[0]]);
+      if (!members.empty()) shared = *reinterpret_cast<const detail::Ref<detail::ThreadGroup>*>(peers.in[members[0]]);
     });
     if (shared == nullptr) return std::nullopt;
-    const auto place = std::find(members.begin(), members.end(), rank()) - members.begin();
+    std::size_t place = 0;
+    while (members[place] != rank()) ++place;
     ThreadCommunicator part = *this;
     part.group_ = std::move(shared);
     part.me_.rank = static_cast<int>(place);
@@ -196,7 +196,7 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
     detail::throw_failure(failure, {});
   }
 
-  std::shared_ptr<detail::ThreadGroup> group_;
+  detail::Ref<detail::ThreadGroup> group_;
   detail::Caller me_;
 };
 

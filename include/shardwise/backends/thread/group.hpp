@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -15,6 +14,8 @@
 #include <shardwise/backends/thread/post_table.hpp>
 #include <shardwise/backends/thread/world.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/base/list.hpp>
+#include <shardwise/base/memory.hpp>
 #include <shardwise/base/name.hpp>
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/communicator.hpp>
@@ -76,34 +77,29 @@ class BasicThreadGroup : public ThreadGate {
  public:
   static constexpr std::size_t staged_limit = 32 * 1024;
 
-  [[gnu::cold]] BasicThreadGroup(std::shared_ptr<ThreadWorld> world, std::vector<int> world_ranks)
+  [[gnu::cold]] BasicThreadGroup(Ref<ThreadWorld> world, List<int> world_ranks)
       : ThreadGate(static_cast<int>(world_ranks.size())), world_(std::move(world)),
-        world_ranks_(std::move(world_ranks)), slots_(std::make_unique<Slot[]>(world_ranks_.size())),
-        mailboxes_(std::make_unique<ThreadMailbox[]>(world_ranks_.size())), posts_(size), id_(next_id()) {
-    const std::size_t n = world_ranks_.size();
-    in_.assign(2 * n, nullptr);
-    out_.assign(2 * n, nullptr);
-    staged_in_.assign(2 * n, nullptr);
-    // Left uninitialised: pages that no staged exchange touches cost nothing.
-    staging_ = std::unique_ptr<std::byte[]>(new std::byte[2 * n * staged_limit]);
-    for (std::size_t i = 0; i < 2 * n; ++i) staged_in_[i] = staging_.get() + i * staged_limit;
+        world_ranks_(std::move(world_ranks)), slots_(world_ranks_.size()), mailboxes_(world_ranks_.size()),
+        in_(2 * world_ranks_.size()), out_(2 * world_ranks_.size()), staged_in_(2 * world_ranks_.size()),
+        staging_(2 * world_ranks_.size() * staged_limit), posts_(size), id_(next_id()) {
+    // The staging area is not initialised: pages that no staged exchange touches cost nothing.
+    for (std::size_t i = 0; i < staged_in_.size(); ++i) staged_in_[i] = staging_.memory() + i * staged_limit;
   }
 
-  [[gnu::cold]] static std::shared_ptr<BasicThreadGroup> make(std::shared_ptr<ThreadWorld> world,
-                                                              std::vector<int> world_ranks) {
-    auto group = std::make_shared<BasicThreadGroup>(world, std::move(world_ranks));
+  [[gnu::cold]] static Ref<BasicThreadGroup> make(const Ref<ThreadWorld>& world, List<int> world_ranks) {
+    auto group = make_ref<BasicThreadGroup>(world, std::move(world_ranks));
     world->add(group);
     return group;
   }
 
   std::uint64_t id() const { return id_; }
   ThreadWorld& world() const { return *world_; }
-  const std::shared_ptr<ThreadWorld>& shared_world() const { return world_; }
+  const Ref<ThreadWorld>& shared_world() const { return world_; }
   int world_rank(int rank) const { return world_ranks_[static_cast<std::size_t>(rank)]; }
-  const std::vector<int>& world_ranks() const { return world_ranks_; }
+  const List<int>& world_ranks() const { return world_ranks_; }
 
-  ThreadMailbox& mailbox(int rank) const { return mailboxes_[static_cast<std::size_t>(rank)]; }
-  WaitSignal& message_signal(int rank) const { return messages[static_cast<std::size_t>(rank)]; }
+  ThreadMailbox& mailbox(int rank) { return mailboxes_[static_cast<std::size_t>(rank)]; }
+  WaitSignal& message_signal(int rank) { return messages[static_cast<std::size_t>(rank)]; }
 
   // The number of the call that this rank is about to make. It cannot change before this rank arrives.
   std::uint32_t generation() const { return GateWord::generation(word.load(std::memory_order_acquire)); }
@@ -111,7 +107,7 @@ class BasicThreadGroup : public ThreadGate {
   // Where a staged input of this rank goes. Two calls share a parity only if everyone has left the earlier one: the
   // call between them could not have completed otherwise. The same holds for the slots below.
   std::byte* staging(int rank, std::uint32_t generation) const {
-    return staging_.get() + (half(generation) + static_cast<std::size_t>(rank)) * staged_limit;
+    return staging_.memory() + (half(generation) + static_cast<std::size_t>(rank)) * staged_limit;
   }
 
   // Meets the other ranks. Throws on all of them or on none, before or instead of the data phase: MismatchError if
@@ -291,14 +287,14 @@ class BasicThreadGroup : public ThreadGate {
     }
   }
 
-  const std::shared_ptr<ThreadWorld> world_;
-  const std::vector<int> world_ranks_;
-  std::unique_ptr<Slot[]> slots_;
-  std::unique_ptr<ThreadMailbox[]> mailboxes_;
-  std::vector<const std::byte*> in_;         // by parity, then rank
-  std::vector<std::byte*> out_;              // likewise
-  std::vector<const std::byte*> staged_in_;  // into staging_
-  std::unique_ptr<std::byte[]> staging_;
+  const Ref<ThreadWorld> world_;
+  const List<int> world_ranks_;
+  List<Slot> slots_;
+  List<ThreadMailbox> mailboxes_;
+  List<const std::byte*> in_;         // by parity, then rank
+  List<std::byte*> out_;              // likewise
+  List<const std::byte*> staged_in_;  // into staging_
+  OwnBlock staging_;
   PostTable posts_;
   alignas(64) std::atomic<int> exits_{0};
   std::atomic<std::uint32_t> exit_generation_{0};

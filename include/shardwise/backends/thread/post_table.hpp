@@ -5,12 +5,12 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <utility>
-#include <vector>
 
 #include <shardwise/base/buffer.hpp>
+#include <shardwise/base/list.hpp>
+#include <shardwise/base/memory.hpp>
 #include <shardwise/comm/call.hpp>
 
 namespace shardwise::detail {
@@ -20,10 +20,10 @@ namespace shardwise::detail {
 struct PostedExchange {
   explicit PostedExchange(std::size_t ranks) : calls(ranks), held(ranks), in(ranks), posted(ranks) {}
 
-  std::vector<CallInfo> calls;
-  std::vector<Buffer> held;
-  std::vector<const std::byte*> in;
-  std::vector<std::atomic<bool>> posted;
+  List<CallInfo> calls;
+  List<Buffer> held;
+  List<const std::byte*> in;
+  List<std::atomic<bool>> posted;
   std::atomic<int> arrived{0};
   std::atomic<int> taken{0};
   std::uint64_t number = 0;
@@ -35,7 +35,7 @@ struct PostedExchange {
 template <class = void>
 class BasicPostTable {
  public:
-  explicit BasicPostTable(int ranks) : next_(static_cast<std::size_t>(ranks), 0) {}
+  explicit BasicPostTable(int ranks) : next_(static_cast<std::size_t>(ranks)) {}
 
   PostedExchange& post(int rank, const CallInfo& call, Buffer in) {
     const std::size_t r = static_cast<std::size_t>(rank);
@@ -73,7 +73,7 @@ class BasicPostTable {
         freed = std::exchange(open_[i]->held[r], Buffer());
         if (++open_[i]->released == ranks) {
           free_.push_back(std::move(open_[i]));
-          open_.erase(open_.begin() + static_cast<std::ptrdiff_t>(i));
+          open_.remove(i);
         }
       }
     }
@@ -93,7 +93,7 @@ class BasicPostTable {
       if (exchange->number == number) return *exchange;
     if (free_.empty()) {
       free_.reserve(free_.size() + open_.size() + 1);
-      free_.push_back(std::make_unique<PostedExchange>(next_.size()));
+      free_.push_back(make_ref<PostedExchange>(next_.size()));
     }
     open_.push_back(std::move(free_.back()));
     free_.pop_back();
@@ -107,9 +107,9 @@ class BasicPostTable {
   }
 
   std::mutex mutex_;
-  std::vector<std::uint64_t> next_;  // by rank: the number of its next post
-  std::vector<std::unique_ptr<PostedExchange>> open_;
-  std::vector<std::unique_ptr<PostedExchange>> free_;
+  List<std::uint64_t> next_;  // by rank: the number of its next post
+  List<Ref<PostedExchange>> open_;
+  List<Ref<PostedExchange>> free_;
 };
 using PostTable = BasicPostTable<>;
 

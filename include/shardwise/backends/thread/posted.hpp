@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <utility>
 
 #include <shardwise/backends/thread/group.hpp>
 #include <shardwise/base/buffer.hpp>
+#include <shardwise/base/memory.hpp>
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/communicator.hpp>
 #include <shardwise/comm/trace.hpp>
@@ -17,7 +17,7 @@ namespace shardwise::detail {
 template <class = void>
 class BasicThreadPosted {
  public:
-  BasicThreadPosted(std::shared_ptr<ThreadGroup> group, const Caller& me, const CallInfo& call, Buffer in)
+  BasicThreadPosted(Ref<ThreadGroup> group, const Caller& me, const CallInfo& call, Buffer in)
       : group_(std::move(group)), me_(me), call_(call), exchange_(&group_->post(me_, call_, std::move(in))),
         number_(exchange_->number) {}
   BasicThreadPosted(const BasicThreadPosted&) = delete;
@@ -46,7 +46,7 @@ class BasicThreadPosted {
     if (exchange_ != nullptr) group_->take(me_.rank, *std::exchange(exchange_, nullptr));
   }
 
-  std::shared_ptr<ThreadGroup> group_;
+  Ref<ThreadGroup> group_;
   Caller me_;
   CallInfo call_;
   PostedExchange* exchange_;

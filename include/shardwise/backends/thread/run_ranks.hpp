@@ -2,13 +2,13 @@
 #pragma once
 
 #include <exception>
-#include <memory>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include <shardwise/backends/thread/communicator.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/base/list.hpp>
+#include <shardwise/base/memory.hpp>
 
 namespace shardwise {
 
@@ -20,8 +20,8 @@ namespace shardwise {
 template <class F>
 [[gnu::cold]] void run_ranks(int n, F&& f) {
   SHARDWISE_REQUIRE(n >= 1 && n <= 1024, detail::text("shardwise::run_ranks: 1 to 1024 ranks, not ", n));
-  const auto world = std::make_shared<detail::ThreadWorld>(n);
-  std::vector<int> ranks;
+  const auto world = detail::make_ref<detail::ThreadWorld>(n);
+  detail::List<int> ranks;
   for (int r = 0; r < n; ++r) ranks.push_back(r);
   const auto group = detail::ThreadGroup::make(world, std::move(ranks));
 
@@ -41,10 +41,10 @@ template <class F>
   };
 
   // The calling thread takes no part: what is thread-local there (its tape, its listeners) is not a rank's.
-  std::vector<std::thread> threads;
+  detail::List<std::thread> threads;
   threads.reserve(static_cast<std::size_t>(n));
   try {
-    for (int r = 0; r < n; ++r) threads.emplace_back(run, r);
+    for (int r = 0; r < n; ++r) threads.push_back(std::thread(run, r));
   } catch (const std::exception& e) {
     const int r = static_cast<int>(threads.size());
     world->fail({detail::FailureKind::peer, detail::text("rank ", r, " could not start: ", e.what()), r});

@@ -2,16 +2,15 @@
 // part of a group that a failure must reach. Layer: backends/thread.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <exception>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
-#include <vector>
 
+#include <shardwise/base/list.hpp>
+#include <shardwise/base/memory.hpp>
 #include <shardwise/comm/failure.hpp>
 #include <shardwise/comm/wait.hpp>
 
@@ -32,19 +31,18 @@ struct GateWord {
 };
 
 struct ThreadGate {
-  explicit ThreadGate(int ranks)
-      : size(ranks), messages(std::make_unique<WaitSignal[]>(static_cast<std::size_t>(ranks))) {}
+  explicit ThreadGate(int ranks) : size(ranks), messages(static_cast<std::size_t>(ranks)) {}
 
   bool failed() const { return GateWord::failed(word.load()); }
   void notify_all() noexcept {
     signal.notify();
-    for (int r = 0; r < size; ++r) messages[static_cast<std::size_t>(r)].notify();
+    for (WaitSignal& one : messages) one.notify();
   }
 
   const int size;
   alignas(64) std::atomic<std::uint64_t> word{0};
-  WaitSignal signal;                       // collectives
-  std::unique_ptr<WaitSignal[]> messages;  // send and recv, one a rank
+  WaitSignal signal;          // collectives
+  List<WaitSignal> messages;  // send and recv, one a rank
 };
 
 // A template, as what follows is, so that a unit that runs no threads compiles none of it.
@@ -52,16 +50,16 @@ template <class = void>
 class BasicThreadWorld {
  public:
   [[gnu::cold]] explicit BasicThreadWorld(int ranks)
-      : ranks_(std::make_unique<Rank[]>(static_cast<std::size_t>(ranks))), size_(ranks),
-        patience_(patience_for(ranks)) {}
+      : ranks_(static_cast<std::size_t>(ranks)), size_(ranks), patience_(patience_for(ranks)) {}
 
   int size() const { return size_; }
   // By the ranks of the world: a small group of a large world shares the cores with all of it.
   Patience patience() const { return patience_; }
 
-  [[gnu::cold]] void add(const std::shared_ptr<ThreadGate>& gate) {
+  [[gnu::cold]] void add(const Ref<ThreadGate>& gate) {
     const std::lock_guard lock(mutex_);
-    gates_.erase(std::remove_if(gates_.begin(), gates_.end(), [](const auto& g) { return g.expired(); }), gates_.end());
+    for (std::size_t i = gates_.size(); i-- > 0;)
+      if (gates_[i].expired()) gates_.remove(i);
     gates_.push_back(gate);
     if (failure_.kind != FailureKind::none) gate->word.fetch_or(GateWord::failed_bit);
   }
@@ -96,7 +94,7 @@ class BasicThreadWorld {
     for (const auto& weak : gates_)
       if (const auto gate = weak.lock()) gate->notify_all();
   }
-  bool departed(int world_rank) const { return rank(world_rank).departed.load(); }
+  bool departed(int world_rank) const { return ranks_[static_cast<std::size_t>(world_rank)].departed.load(); }
   int departures() const { return departures_.load(); }
 
   // An exception that left a rank's function. One thrown after the rank was told of another's failure is a
@@ -117,7 +115,7 @@ class BasicThreadWorld {
     bool told = false;
   };
 
-  Rank& rank(int r) const { return ranks_[static_cast<std::size_t>(r)]; }
+  Rank& rank(int r) { return ranks_[static_cast<std::size_t>(r)]; }
 
   [[gnu::cold]] void spread(Failure failure) {
     if (failure_.kind != FailureKind::none) return;
@@ -130,12 +128,12 @@ class BasicThreadWorld {
   }
 
   std::mutex mutex_;
-  std::unique_ptr<Rank[]> ranks_;
+  List<Rank> ranks_;
   const int size_;
   const Patience patience_;
   std::atomic<int> departures_{0};
   Failure failure_;
-  std::vector<std::weak_ptr<ThreadGate>> gates_;
+  List<WeakRef<ThreadGate>> gates_;
   std::exception_ptr first_original_;
   std::exception_ptr first_consequence_;
 };
