@@ -151,13 +151,16 @@ class ForkedRanks {
 };
 
 // What all of them said, "" if nothing went wrong anywhere.
-template <class F>
-std::string run_forked(int n, F f) {
+inline std::string said_by(const std::vector<std::string>& words) {
   std::string all;
-  const std::vector<std::string> words = ForkedRanks(n, f).last_words();
   for (std::size_t r = 0; r < words.size(); ++r)
     if (!words[r].empty()) all += "rank " + std::to_string(r) + ": " + words[r] + "\n";
   return all;
+}
+
+template <class F>
+std::string run_forked(int n, F f) {
+  return said_by(ForkedRanks(n, f).last_words());
 }
 
 }  // namespace test

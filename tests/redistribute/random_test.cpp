@@ -14,23 +14,12 @@
 
 #include "redistribute/oracle.hpp"
 #include "support/limited_threads.hpp"
+#include "support/slow_build.hpp"
 
 using namespace shardwise;
 using namespace test;
 
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
-#define SHARDWISE_TEST_SLOW_BUILD 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SHARDWISE_TEST_SLOW_BUILD 1
-#endif
-#endif
-#ifndef SHARDWISE_TEST_SLOW_BUILD
-#define SHARDWISE_TEST_SLOW_BUILD 0
-#endif
-constexpr bool slow_build = SHARDWISE_TEST_SLOW_BUILD != 0;
 
 struct Random {
   explicit Random(std::uint64_t seed) : state(seed) {}
