@@ -15,6 +15,7 @@
 
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/failure.hpp>
+#include <shardwise/comm/gate_word.hpp>
 #include <shardwise/comm/wait.hpp>
 
 namespace shardwise::detail {
@@ -54,19 +55,6 @@ struct SharedFailure {
   FailureKind kind;
   int found_by;
   char words[2048];
-};
-
-// What decides whether a call happens, in one word (as among threads): the generation (calls completed), the ranks that
-// arrived for the next one, and whether the group has failed. The last to arrive moves the generation, a failure sets its
-// bit, both by compare and swap: either all ranks enter the data phase or none does.
-struct SharedGateWord {
-  static constexpr std::uint64_t failed_bit = 1u << 16;
-  static constexpr std::uint32_t generation(std::uint64_t word) { return static_cast<std::uint32_t>(word >> 32); }
-  static constexpr int arrived(std::uint64_t word) { return static_cast<int>(word & 0xffffu); }
-  static constexpr bool failed(std::uint64_t word) { return (word & failed_bit) != 0; }
-  static constexpr std::uint64_t next_generation(std::uint64_t word) {
-    return static_cast<std::uint64_t>(generation(word) + 1u) << 32;
-  }
 };
 
 // Where the others find what a rank offers.

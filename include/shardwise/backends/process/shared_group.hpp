@@ -19,6 +19,7 @@
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/communicator.hpp>
 #include <shardwise/comm/failure.hpp>
+#include <shardwise/comm/gate_word.hpp>
 #include <shardwise/comm/stream.hpp>
 #include <shardwise/comm/wait.hpp>
 
@@ -143,7 +144,7 @@ class SharedGroup : public SharedGate {
   // ---- what they are made of --------------------------------------------------------------------------------------
 
   // The number of the call that this rank is about to make. It cannot change before this rank arrives.
-  std::uint32_t generation() const { return SharedGateWord::generation(part.word.load(std::memory_order_acquire)); }
+  std::uint32_t generation() const { return GateWord::generation(part.word.load(std::memory_order_acquire)); }
 
   // Meets the other ranks. Throws on all of them or on none, before or instead of the data phase: MismatchError if
   // they call different things, or the failure of the host.
@@ -154,14 +155,14 @@ class SharedGroup : public SharedGate {
 
     std::uint64_t seen = part.word.load(std::memory_order_acquire);
     if (host_->failed()) [[unlikely]]
-      seen |= part.word.fetch_or(SharedGateWord::failed_bit) | SharedGateWord::failed_bit;
+      seen |= part.word.fetch_or(GateWord::failed_bit) | GateWord::failed_bit;
     std::uint64_t next = 0;
     do {
-      if (SharedGateWord::failed(seen)) [[unlikely]]
+      if (GateWord::failed(seen)) [[unlikely]]
         throw_failure(me, call);
-      next = SharedGateWord::arrived(seen) + 1 == size ? SharedGateWord::next_generation(seen) : seen + 1u;
+      next = GateWord::arrived(seen) + 1 == size ? GateWord::next_generation(seen) : seen + 1u;
     } while (!part.word.compare_exchange_weak(seen, next));
-    if (SharedGateWord::generation(next) != generation)
+    if (GateWord::generation(next) != generation)
       part.signal.notify();
     else
       await_others(me, generation, call);
@@ -367,9 +368,7 @@ class SharedGroup : public SharedGate {
   }
 
   void await_others(const Caller& me, std::uint32_t generation, const CallInfo& call) {
-    const auto complete = [&] {
-      return SharedGateWord::generation(part.word.load(std::memory_order_acquire)) != generation;
-    };
+    const auto complete = [&] { return GateWord::generation(part.word.load(std::memory_order_acquire)) != generation; };
     await(
         me, call, part.signal, complete, [&](int r) { return has_arrived(r, generation); },
         [&](const Failure& failure) { host_->fail_unless_complete(*this, generation, failure); });
@@ -390,7 +389,7 @@ class SharedGroup : public SharedGate {
       const bool woken = signal.wait(changed, host_->patience(), slice);
       if (done()) return;
       if (!failed() && host_->failed()) {
-        part.word.fetch_or(SharedGateWord::failed_bit);
+        part.word.fetch_or(GateWord::failed_bit);
         if (done()) return;
       }
       if (failed()) throw_failure(me, call);

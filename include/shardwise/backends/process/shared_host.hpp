@@ -22,6 +22,7 @@
 #include <shardwise/backends/process/segment.hpp>
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/comm/failure.hpp>
+#include <shardwise/comm/gate_word.hpp>
 #include <shardwise/comm/wait.hpp>
 
 namespace shardwise::detail {
@@ -30,9 +31,9 @@ namespace shardwise::detail {
 struct SharedGate {
   SharedGate(SharedPart& p, int ranks) : part(p), size(ranks) {}
 
-  bool failed() const { return SharedGateWord::failed(part.word.load(std::memory_order_acquire)); }
+  bool failed() const { return GateWord::failed(part.word.load(std::memory_order_acquire)); }
   void poison() noexcept {
-    part.word.fetch_or(SharedGateWord::failed_bit);
+    part.word.fetch_or(GateWord::failed_bit);
     notify_all();
   }
   void notify_all() noexcept {
@@ -161,8 +162,8 @@ class SharedHost {
   void fail_unless_complete(SharedGate& gate, std::uint32_t generation, const Failure& failure) {
     std::uint64_t word = gate.part.word.load();
     do {
-      if (SharedGateWord::generation(word) != generation || SharedGateWord::failed(word)) return;
-    } while (!gate.part.word.compare_exchange_weak(word, word | SharedGateWord::failed_bit));
+      if (GateWord::generation(word) != generation || GateWord::failed(word)) return;
+    } while (!gate.part.word.compare_exchange_weak(word, word | GateWord::failed_bit));
     fail(failure);
   }
 

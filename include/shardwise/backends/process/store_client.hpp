@@ -16,8 +16,8 @@
 
 #include <shardwise/backends/process/key_value_store.hpp>
 #include <shardwise/backends/process/socket.hpp>
+#include <shardwise/backends/process/store_options.hpp>
 #include <shardwise/backends/process/store_protocol.hpp>
-#include <shardwise/backends/process/store_server.hpp>
 
 namespace shardwise::detail {
 

@@ -5,10 +5,8 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -17,55 +15,22 @@
 #include <utility>
 #include <vector>
 
-#include <pthread.h>
 #include <sys/eventfd.h>
 
 #include <shardwise/backends/process/socket.hpp>
+#include <shardwise/backends/process/store_options.hpp>
 #include <shardwise/backends/process/store_protocol.hpp>
+#include <shardwise/backends/process/store_values.hpp>
 #include <shardwise/base/warning.hpp>
 
 namespace shardwise::detail {
-
-// Threads made while it lives leave the process' signals to the program's own threads.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t before_;
-};
-
-// "2", "1, 3 and 7 more": a message stays readable at any size.
-inline std::string list_ranks(const std::vector<int>& ranks) {
-  constexpr std::size_t most = 16;
-  std::string out;
-  for (std::size_t i = 0; i < std::min(ranks.size(), most); ++i) out += text(i == 0 ? "" : ", ", ranks[i]);
-  if (ranks.size() > most) out += text(" and ", ranks.size() - most, " more");
-  return out;
-}
-
-struct StoreOptions {
-  int size = 1;  // of the world
-  std::string run_id;
-  std::string token;
-  std::chrono::milliseconds handshake{5000};  // within which a connection must show that it belongs here
-  std::size_t most_strangers = 128;  // connections that have not; the oldest gives way
-  std::size_t most_bytes = std::size_t{256} << 20;  // of keys and values, and of what one rank has not taken yet
-};
 
 class StoreServer {
  public:
   // Throws: Error where no thread can be had.
   StoreServer(Listener listener, StoreOptions options)
       : listener_(std::move(listener)), options_(std::move(options)), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-        ranks_(static_cast<std::size_t>(options_.size)) {
+        ranks_(static_cast<std::size_t>(options_.size)), values_(options_.most_bytes) {
     SHARDWISE_REQUIRE(bool(wake_), text("shardwise: eventfd: ", system_text()));
     const SignalsBlocked blocked;
     thread_ = std::thread([this] { run(); });
@@ -105,10 +70,7 @@ class StoreServer {
     bool closed = false;
   };
 
-  struct Waiter {
-    Connection* connection;
-    std::uint64_t request;
-  };
+  using Waiter = StoreValues<Connection>::Waiter;
 
   // ---- the loop -------------------------------------------------------------------------------------------------
   void run() {
@@ -192,9 +154,7 @@ class StoreServer {
 
   void forget_the_closed() {
     for (const auto& c : connections_)
-      if (c->closed)
-        for (auto& [key, waiters] : waiters_)
-          std::erase_if(waiters, [&](const Waiter& w) { return w.connection == c.get(); });
+      if (c->closed) values_.forget([&](const Waiter& w) { return w.connection == c.get(); });
     std::erase_if(connections_, [](const auto& c) { return c->closed; });
   }
 
@@ -305,8 +265,7 @@ class StoreServer {
       }
       case Frame::forget: {
         const std::uint64_t request = frame.number();
-        for (auto& [key, waiters] : waiters_)
-          std::erase_if(waiters, [&](const Waiter& w) { return w.connection == &c && w.request == request; });
+        values_.forget([&](const Waiter& w) { return w.connection == &c && w.request == request; });
         return frame.good() || broken(c);
       }
       case Frame::missing: {
@@ -330,28 +289,17 @@ class StoreServer {
   }
 
   bool set(Connection& c, std::string_view key, std::string_view value) {
-    const auto [at, added] = values_.try_emplace(std::string(key));
-    bytes_ += value.size() + (added ? key.size() : 0) - at->second.size();
-    if (bytes_ > options_.most_bytes) {
-      bytes_ -= value.size() + (added ? key.size() : 0) - at->second.size();
-      if (added) values_.erase(at);
-      return lost(c, "it filled the store's memory");
-    }
-    at->second = value;
-    const auto found = waiters_.find(key);
-    if (found == waiters_.end()) return true;
-    for (const Waiter& w : std::exchange(found->second, {}))
-      send(*w.connection, FrameWriter(Frame::value).number(w.request).words(at->second).done());
-    waiters_.erase(found);
+    if (!values_.set(key, value)) return lost(c, "it filled the store's memory");
+    for (const Waiter& w : values_.take_waiters(key))
+      send(*w.connection, FrameWriter(Frame::value).number(w.request).words(value).done());
     return !c.closed;
   }
 
   bool get(Connection& c, std::uint64_t request, std::string_view key) {
-    const auto found = values_.find(key);
-    if (found == values_.end())
-      waiters_[std::string(key)].push_back({&c, request});
+    if (const std::string* const value = values_.find(key))
+      send(c, FrameWriter(Frame::value).number(request).words(*value).done());
     else
-      send(c, FrameWriter(Frame::value).number(request).words(found->second).done());
+      values_.wait(key, {&c, request});
     return !c.closed;
   }
 
@@ -430,9 +378,7 @@ class StoreServer {
   std::vector<Rank> ranks_;
   int joined_ = 0;
   std::string misfit_;
-  std::map<std::string, std::string, std::less<>> values_;
-  std::map<std::string, std::vector<Waiter>, std::less<>> waiters_;
-  std::size_t bytes_ = 0;
+  StoreValues<Connection> values_;
   unsigned logged_ = 0;
   TimePoint accept_again_{};
 
