@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <shardwise/base/reflect.hpp>
+#include <shardwise/mesh/device_mesh.hpp>
 #include <shardwise/nn/child.hpp>
 #include <shardwise/nn/param.hpp>
 
@@ -222,4 +223,38 @@ inline constexpr bool rule_treats_all_indices_alike = !Found;
 template <bool Found, Name pattern>
 inline constexpr bool style_knows_the_layer = !Found;
 
+// What parallelize_module takes.
+template <class M>
+inline constexpr bool is_model_on_one_device = false;
+template <template <class> class M, class T>
+inline constexpr bool is_model_on_one_device<M<Unsharded<T>>> = true;
+template <class Mesh>
+inline constexpr bool is_device_mesh = false;
+template <class Comm, Name... Axes>
+inline constexpr bool is_device_mesh<DeviceMesh<Comm, Axes...>> = true;
+
 }  // namespace shardwise::detail
+
+namespace shardwise {
+
+/// Calls that the overloads in parallelize_module.hpp do not take: these say why, not a list of candidates.
+template <auto plan, class M, class Mesh, class... More>
+const M& parallelize_module(const M& module, const Mesh&, const More&...) {
+  static_assert(
+      detail::is_model_on_one_device<M>,
+      "shardwise::parallelize_module: [Q9] the model is a template over its scope alone and still on one device: "
+      "template <class Scope = Unsharded<float>> struct Model");
+  static_assert(
+      !detail::is_model_on_one_device<M> || detail::is_device_mesh<Mesh>,
+      "shardwise::parallelize_module: [Q10] the second argument is a mesh: init_device_mesh<\"tp\">(world, {4})");
+  return module;
+}
+template <class M, class... More>
+const M& parallelize_module(const M& module, const More&...) {
+  static_assert(sizeof(M) == 0,
+                "shardwise::parallelize_module: [Q11] the plan stands in angle brackets: constexpr auto plan = "
+                "parallelize_plan(...); parallelize_module<plan>(model, mesh)");
+  return module;
+}
+
+}  // namespace shardwise
