@@ -155,6 +155,24 @@ SHARDWISE_TEST_RANKS("the axes of a mesh apart, and several at once under their 
   CHECK(comm.count(Collective::all_reduce, "dp_tp") == 1);
 }
 
+SHARDWISE_TEST_RANKS("CM-8 a mode that has heard nothing has no rows and counts nothing in either direction", 2) {
+  const auto mesh = init_device_mesh<"tp">(world, {2});
+  const auto x = rand<float, Shard<0>>(mesh, {4, 2});
+  (void)redistribute<Replicate>(x);  // before it begins
+  CommDebugMode comm;
+  CHECK(comm.rows().empty());
+  CHECK(comm.total_count() == 0);
+  CHECK(comm.total_bytes() == 0);
+  CHECK(comm.module_count("") == 0);
+  CHECK(comm.backward_count() == 0);
+  CHECK(has_row(comm.table(), {"total", " 0"}));
+  (void)redistribute<Replicate>(x);
+  CHECK(comm.rows().size() == 1);
+  comm.reset();
+  CHECK(comm.rows().empty());
+  CHECK(comm.total_count() == 0);
+}
+
 SHARDWISE_TEST_RANKS("CM-6 modes nest, in any order of their ends", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
   const auto x = rand<float, Shard<0>>(mesh, {8, 4});

@@ -143,6 +143,25 @@ SHARDWISE_TEST_RANKS("ME-18 the deadline of a mesh is the deadline of its axes",
   CHECK(mesh.flatten<"dp", "tp">().communicator<"dp_tp">().deadline() == std::chrono::milliseconds(1234));
 }
 
+SHARDWISE_TEST_RANKS(
+    "ME-13 ME-24 slices of unrelated meshes keep to their own, and all slices of an axis make the mesh", 8) {
+  const int r = world.rank();
+  const auto mesh = init_device_mesh<"replicate", "shard">(world, {2, 4});
+  const auto reversed = init_device_mesh<"replicate", "shard">(world, {2, 4}, {.ranks = {7, 6, 5, 4, 3, 2, 1, 0}});
+  const auto mine = mesh.get<"replicate">();
+  CHECK(mine.ranks() == Ranks{r % 4, r % 4 + 4});
+  CHECK(reversed.get<"replicate">().ranks() == Ranks{4 + r % 4, r % 4});
+  CHECK(!(mine == reversed.get<"replicate">()));
+  CHECK(mesh.get<"shard">().ranks() == (r < 4 ? Ranks{0, 1, 2, 3} : Ranks{4, 5, 6, 7}));
+  CHECK(reversed.get<"shard">().ranks() == (r < 4 ? Ranks{3, 2, 1, 0} : Ranks{7, 6, 5, 4}));
+  std::vector<int> all(16);  // the slices of all ranks: four different ones, each named by its two members
+  world.all_gather<std::int32_t>({mine.ranks().data(), 2}, all);
+  for (std::size_t rank = 0; rank < 8; ++rank) {
+    CHECK(all[2 * rank] == static_cast<int>(rank % 4));
+    CHECK(all[2 * rank + 1] == static_cast<int>(rank % 4 + 4));
+  }
+}
+
 SHARDWISE_TEST_RANKS("a rank outside the mesh knows that it is, and its sub-meshes are empty", 4) {
   const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 1}, {.ranks = {3, 1}});
   const int r = world.rank();
@@ -165,4 +184,36 @@ SHARDWISE_TEST_RANKS("a communicator that a user keeps stays where it is", 8) {
   for (std::uint32_t set = 1; set < 8; ++set) (void)mesh.group(set);
   CHECK(before == &mesh.communicator<"a">());
   CHECK(kept.size() == 2);
+}
+
+SHARDWISE_TEST_RANKS("ME-25 collectives along an axis: the first rank of each group gives, and pieces need not be even",
+                     8) {
+  const int r = world.rank();
+  const auto grid = init_device_mesh<"a", "b", "c">(world, {2, 2, 2});
+  const auto broadcast = [&](const testing::World& group, int first) {
+    std::int32_t value = r;
+    group.broadcast<std::int32_t>({&value, 1}, 0);
+    CHECK(value == first);
+  };
+  broadcast(grid.communicator<"a">(), r % 4);
+  broadcast(grid.communicator<"b">(), r - 2 * (r / 2 % 2));
+  broadcast(grid.communicator<"c">(), r - r % 2);
+
+  const auto line = init_device_mesh<"tp">(world, {8});
+  const auto whole = counting<float>({11, 9});
+  const auto along = [&]<int D>(Shard<D>) {
+    const auto x = distribute_tensor<Shard<D>>(whole, line);  // scatter
+    const std::int64_t sizes[] = {2, 2, 2, 2, D == 0 ? 2 : 1, D == 0 ? 1 : 0, 0, 0};
+    CHECK(x.local_shape()[D] == sizes[r]);
+    for (std::int64_t i = 0; i < x.local_shape()[0]; ++i)
+      for (std::int64_t j = 0; j < x.local_shape()[1]; ++j)
+        CHECK(x.data()[i * x.local_shape()[1] + j] ==
+              whole.data()[(i + (D == 0 ? 2 * r : 0)) * 9 + j + (D == 1 ? 2 * r : 0)]);
+    CHECK(equal(redistribute<Replicate>(x).to_local(), whole));  // all_gather
+    const auto sum = redistribute<Shard<D>>(from_local<Partial<>>(whole, line));  // reduce_scatter
+    CHECK(sum.local_shape() == x.local_shape());
+    for (std::int64_t i = 0; i < sum.size(); ++i) CHECK(sum.data()[i] == 8 * x.data()[i]);
+  };
+  along(Shard<0>());
+  along(Shard<1>());
 }

@@ -115,6 +115,21 @@ SHARDWISE_TEST_RANKS("RD-10 partial to shard: one reduce_scatter, chunk sizes", 
   }
 }
 
+SHARDWISE_TEST_RANKS("RD-11 gathering a later dimension, below one index or several, is one all_gather", 4) {
+  const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 2});
+  const auto gather = [&]<class P>(const auto& whole, P) {
+    const auto x = distribute_tensor<P, P>(whole, mesh);
+    const Counter counter;
+    const auto y = redistribute<P, Replicate>(x);
+    CHECK(counter.total == 1);
+    CHECK(counter.count(Collective::all_gather) == 1);
+    CHECK(equal(y.to_local(), distribute_tensor<P, Replicate>(whole, mesh).to_local()));
+  };
+  gather(counting<float>({1, 16, 12}), Shard<1>());
+  gather(counting<float>({1, 16, 12}), Shard<2>());
+  gather(counting<float>({4, 16, 12}), Shard<1>());
+}
+
 SHARDWISE_TEST_RANKS("RD-12 a negative shard dimension is reported counted from the front", 4) {
   const auto mesh = init_device_mesh<"tp">(world, {4});
   const auto x = distribute_tensor<Replicate>(counting<float>({3, 12}), mesh);
@@ -159,6 +174,18 @@ SHARDWISE_TEST_RANKS("RD-15 from one sharded dimension to another: one all_to_al
     CHECK(equal(columns.to_local(), distribute_tensor<Shard<1>>(whole, mesh).to_local()));
     CHECK(equal(redistribute<Shard<0>>(columns).to_local(), rows.to_local()));
   }
+}
+
+SHARDWISE_TEST_RANKS("RD-17 an exchange along the first axis of two, where places on the axis are not world ranks", 4) {
+  const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 2});
+  const auto whole = counting<float>({5, 7});
+  const auto rows = distribute_tensor<Shard<0>, Replicate>(whole, mesh);
+  const Counter counter;
+  const auto columns = redistribute<Shard<1>, Replicate>(rows);
+  CHECK(counter.total == 1);
+  CHECK(counter.count(Collective::all_to_all) == 1);
+  CHECK(columns.local_shape() == Shape<2>{5, world.rank() < 2 ? 4 : 3});
+  CHECK(equal(columns.to_local(), distribute_tensor<Shard<1>, Replicate>(whole, mesh).to_local()));
 }
 
 SHARDWISE_TEST_RANKS("RD-18 an axis of one rank relabels without communication", 4) {
@@ -265,4 +292,21 @@ TEST_CASE("parts whose sizes disagree are a MismatchError at the first collectiv
                     MismatchError);
     CHECK(told == 4);
   }
+}
+
+SHARDWISE_TEST_RANKS("RD-55 pending sums on two or three axes, a shard between them too, are settled in one collective",
+                     8) {
+  const auto mesh = init_device_mesh<"a", "b", "c">(world, {2, 2, 2});
+  const auto settle = [&](const auto& x, const Shape<2>& shape, float value) {
+    const Counter counter;
+    const auto y = redistribute<Replicate, Replicate, Replicate>(x);
+    CHECK(counter.total == 1);
+    CHECK(y.local_shape() == shape);
+    CHECK(all_are(y, value));
+  };
+  const auto part = ones<float>({8, 8});
+  settle(from_local<Partial<>, Partial<>, Partial<>>(part, mesh), {8, 8}, 8);
+  settle(from_local<Partial<>, Partial<>, Replicate>(part, mesh), {8, 8}, 4);
+  settle(from_local<Partial<>, Replicate, Partial<>>(part, mesh), {8, 8}, 4);
+  settle(from_local<Partial<>, Shard<0>, Partial<>>(part, mesh), {16, 8}, 4);
 }
