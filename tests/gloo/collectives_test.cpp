@@ -88,6 +88,25 @@ std::size_t block_size(int r, int s, std::size_t scale) {
   return (r + 2 * s) % 4 == 1 ? 0 : static_cast<std::size_t>(1 + r + s * 2) * scale;
 }
 
+// Every third peer's block lies ready; those of even peers shall lie in `places`.
+struct Pieces {
+  int rank;
+  std::size_t scale;
+  std::vector<std::vector<std::byte>>& places;
+  std::vector<std::vector<std::byte>> ready{};
+
+  void pack(int peer, std::size_t at, std::size_t bytes, std::byte* to) const {
+    for (std::size_t i = 0; i < bytes; ++i) to[i] = block_byte(rank, peer, at + i);
+  }
+  const std::byte* source(int peer) const {
+    return ready.empty() || peer % 3 != 0 ? nullptr : ready[static_cast<std::size_t>(peer)].data();
+  }
+  std::byte* place(int peer) const {
+    std::vector<std::byte>& here = places[static_cast<std::size_t>(peer)];
+    return here.empty() ? nullptr : here.data();
+  }
+};
+
 // In pieces where `in_place`, else whole.
 void exchanges_packed(const MessageCommunicator& c, std::size_t scale, bool in_place) {
   const auto ranks = static_cast<std::size_t>(c.size());
@@ -101,15 +120,13 @@ void exchanges_packed(const MessageCommunicator& c, std::size_t scale, bool in_p
   CallInfo call;
   call.collective = Collective::all_to_all;
   c.on_messages(call, [&](detail::MessageChannel& channel) {
-    const auto fill = [&](int peer, std::size_t at, std::size_t bytes, std::byte* to) {
-      for (std::size_t i = 0; i < bytes; ++i) to[i] = block_byte(c.rank(), peer, at + i);
-    };
-    const auto whole = [&](int peer, std::byte* to) { fill(peer, 0, block_size(c.rank(), peer, scale), to); };
-    const auto place = [&](int peer) {
-      return peer % 2 == 0 ? places[static_cast<std::size_t>(peer)].data() : nullptr;
-    };
-    const detail::PackedBlocks got = in_place ? detail::exchange_packed(channel, sends, receives, fill, place)
-                                              : detail::exchange_packed(channel, sends, receives, whole);
+    Pieces pieces{c.rank(), scale, places};
+    for (int r = 0; r < c.size(); ++r) {
+      pieces.ready.emplace_back(block_size(c.rank(), r, scale));
+      pieces.pack(r, 0, pieces.ready.back().size(), pieces.ready.back().data());
+    }
+    const auto whole = [&](int peer, std::byte* to) { pieces.pack(peer, 0, block_size(c.rank(), peer, scale), to); };
+    const detail::PackedBlocks got(channel, sends, receives, in_place ? PackFunction(pieces) : PackFunction(whole));
     for (int r = 0; r < c.size(); ++r)
       expect_each(
           block_size(r, c.rank(), scale), [&](std::size_t i) { return got[r][i] == block_byte(r, c.rank(), i); },

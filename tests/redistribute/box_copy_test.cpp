@@ -1,11 +1,15 @@
 // Copies and sums of boxes, element by element against plain loops: what is streamed past the caches too.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <random>
 #include <vector>
 
 #include <shardwise/redistribute/box_copy.hpp>
+#include <shardwise/redistribute/packed_box.hpp>
 
 using namespace shardwise;
 using namespace shardwise::detail;
@@ -156,4 +160,43 @@ TEST_CASE("boxes of long and short rows below the size that is streamed") {
   check_boxes<double>(box(2, 1, 3, 40), box(0, 0, 9, 50), box(1, 1, 7, 45), 1, 1, ReduceOp::sum);
   check_boxes<std::uint8_t>(box(2, 1, 3, 5), box(0, 0, 9, 11), box(1, 1, 7, 6), 1, 1, ReduceOp::sum);
   check_boxes<float>(box(2, 1, 3, 300), box(0, 0, 9, 320), box(1, 1, 7, 310), 5, 3, ReduceOp::sum);
+}
+
+TEST_CASE("a box in pieces of any size is the box, and is said to lie in one piece where it does") {
+  std::mt19937 random(7);
+  const auto draw = [&](std::int64_t low, std::int64_t high) {
+    return std::uniform_int_distribution<std::int64_t>(low, high)(random);
+  };
+  int alone = 0;
+  for (int round = 0; round < 2000; ++round) {
+    Box held, part;
+    held.offset.rank = held.size.rank = part.offset.rank = part.size.rank = static_cast<int>(draw(1, 4));
+    for (int d = 0; d < held.size.rank; ++d) {
+      held.offset[d] = draw(0, 3);
+      held.size[d] = draw(1, d + 1 == held.size.rank ? 40 : 6);
+      const bool whole = draw(0, 1) == 0;
+      part.offset[d] = held.offset[d] + (whole ? 0 : draw(0, held.size[d] - 1));
+      part.size[d] = whole ? held.size[d] : draw(1, held.size[d] + held.offset[d] - part.offset[d]);
+    }
+    const std::size_t element = std::size_t{1} << draw(0, 4);
+    std::vector<std::byte> tensor(static_cast<std::size_t>(held.size.elements()) * element);
+    for (std::byte& b : tensor) b = static_cast<std::byte>(draw(0, 255));
+    std::vector<std::byte> expected(static_cast<std::size_t>(part.size.elements()) * element), packed = expected;
+    copy_box(part, held, tensor.data(), part, expected.data(), element);
+
+    const PackedBox box(part, held, element);
+    REQUIRE(box.bytes() == static_cast<std::int64_t>(expected.size()));
+    for (std::size_t at = 0; at < packed.size();) {
+      const std::size_t n = std::min(packed.size() - at, static_cast<std::size_t>(draw(1, 300)));
+      box.pack(tensor.data(), at, n, packed.data() + at);
+      at += n;
+    }
+    CAPTURE(round);
+    CHECK(packed == expected);
+    if (!box.in_one_piece()) continue;
+    ++alone;
+    CHECK(std::memcmp(box.in(tensor.data()), expected.data(), expected.size()) == 0);
+  }
+  CHECK(alone > 200);
+  CHECK(alone < 1800);
 }

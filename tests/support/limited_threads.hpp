@@ -49,8 +49,9 @@ struct MessagingThreads : ReadOnlyThreads {
       std::vector<std::vector<std::byte>> blocks;
     } offer;
     for (int r = 0; r < size(); ++r) {
-      offer.blocks.emplace_back(static_cast<std::size_t>(sends[static_cast<std::size_t>(r)]));
-      if (sends[static_cast<std::size_t>(r)] > 0) pack(r, offer.blocks.back().data());
+      std::vector<std::byte>& block =
+          offer.blocks.emplace_back(static_cast<std::size_t>(sends[static_cast<std::size_t>(r)]));
+      if (!block.empty()) pack(r, block.size(), block.data());
     }
     std::vector<std::vector<std::byte>> received;
     std::vector<const std::byte*> in;

@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <span>
 #include <string>
@@ -39,18 +40,55 @@ class PeersFunction {
   void (*call_)(const void*, const Peers&);
 };
 
-/// Writes what `rank` is sent to `to`; by reference, as PeersFunction.
+namespace detail {
+// Says what is sent to each rank piece by piece, what needs no packing, and where what comes shall lie.
+template <class F>
+concept PacksPieces = requires(const F& f, int rank, std::size_t n, std::byte* to) {
+  f.pack(rank, n, n, to);
+  { f.source(rank) } -> std::same_as<const std::byte*>;
+  { f.place(rank) } -> std::same_as<std::byte*>;
+};
+}  // namespace detail
+
+/// What each rank is sent, by reference, as PeersFunction. A function `pack(rank, to)` that writes all of it; or an object with
+///   pack(rank, at, bytes, to)   writes the bytes [at, at + bytes) of it: pieces that stay in a cache, in order
+///   source(rank)                where it lies already, or null: then it is packed
+///   place(rank)                 where what `rank` sends shall lie, or null: in memory that lasts as long as the call
 class PackFunction {
  public:
   template <class F>
     requires std::invocable<const F&, int, std::byte*>
   PackFunction(const F& f)  // NOLINT: bodies are written as lambdas
-      : object_(&f), call_([](const void* o, int rank, std::byte* to) { (*static_cast<const F*>(o))(rank, to); }) {}
-  void operator()(int rank, std::byte* to) const { call_(object_, rank, to); }
+      : object_(&f), whole_([](const void* o, int rank, std::byte* to) { (*static_cast<const F*>(o))(rank, to); }) {}
+  template <detail::PacksPieces F>
+  PackFunction(const F& f)  // NOLINT
+      : object_(&f), piece_([](const void* o, int rank, std::size_t at, std::size_t bytes, std::byte* to) {
+          static_cast<const F*>(o)->pack(rank, at, bytes, to);
+        }),
+        source_([](const void* o, int rank) { return static_cast<const F*>(o)->source(rank); }),
+        place_([](const void* o, int rank) { return static_cast<const F*>(o)->place(rank); }) {}
+
+  /// All of it, `bytes`.
+  void operator()(int rank, std::size_t bytes, std::byte* to) const {
+    if (!in_pieces()) return whole_(object_, rank, to);
+    const std::byte* const from = source(rank);
+    if (from == nullptr)
+      pack(rank, 0, bytes, to);
+    else if (from != to)
+      std::memcpy(to, from, bytes);
+  }
+  bool in_pieces() const { return piece_ != nullptr; }
+  /// Where in_pieces().
+  void pack(int rank, std::size_t at, std::size_t bytes, std::byte* to) const { piece_(object_, rank, at, bytes, to); }
+  const std::byte* source(int rank) const { return source_(object_, rank); }
+  std::byte* place(int rank) const { return place_(object_, rank); }
 
  private:
   const void* object_;
-  void (*call_)(const void*, int, std::byte*);
+  void (*whole_)(const void*, int, std::byte*) = nullptr;
+  void (*piece_)(const void*, int, std::size_t, std::size_t, std::byte*) = nullptr;
+  const std::byte* (*source_)(const void*, int) = nullptr;
+  std::byte* (*place_)(const void*, int) = nullptr;
 };
 
 /// Knows its place.

@@ -306,39 +306,15 @@ inline void receive_bytes(MessageChannel& channel, void* data, std::size_t bytes
   channel.step({&send, 1}, {&receive, 1});
 }
 
-// The blocks that the ranks have for each other, made and used by the caller: what a redistribution executes over messages.
-//   pack(peer, at, bytes, to)   writes the bytes [at, at + bytes) of the block for `peer`, of send_bytes[peer], to `to`: pieces that
-//                               stay in a cache, in order, each just before it is sent; or
-//   pack(peer, to)              all of it; costs a copy of what is sent
-//   place(peer)                 where the block of `peer` shall lie, or null: here, until this object goes
-// The own block is packed, and lies where place(rank) says, like any other.
+// The blocks that the ranks have for each other, made and used by the caller: what a redistribution executes over messages. Those
+// that come lie where `pack` says, or here until this object goes.
 class PackedBlocks {
  public:
-  template <class Pack, class Place>
-    requires std::convertible_to<std::invoke_result_t<Place&, int>, std::byte*>
   PackedBlocks(MessageChannel& channel, std::span<const std::int64_t> send_bytes,
-               std::span<const std::int64_t> receive_bytes, Pack pack, Place place)
-      : blocks_(receive_bytes.size()) {
-    const int rank = channel.rank(), size = channel.size();
-    for (int r = 0; r < size; ++r) blocks_[index(r)] = place(r);
-    allocate(receive_bytes);
-    constexpr bool in_pieces = std::invocable<Pack&, int, std::size_t, std::size_t, std::byte*>;
-    if constexpr (in_pieces) {
-      if (send_bytes[index(rank)] > 0) pack(rank, 0, size_in(send_bytes, rank), blocks_[index(rank)]);
-      const auto piece = [&](std::size_t i, std::size_t at, std::size_t bytes, std::byte* to) {
-        pack(ring_rank(rank + 1 + static_cast<int>(i), size), at, bytes, to);  // the order of step_with_all
-      };
-      exchange(channel, send_bytes, receive_bytes, [](int) { return nullptr; }, piece);
-    } else {
-      std::vector<std::size_t> at(index(size) + 1);
-      for (int r = 0; r < size; ++r)
-        at[index(r + 1)] = at[index(r)] + (r == rank ? 0 : whole_lines(size_in(send_bytes, r)));
-      const Buffer packed(at.back());
-      const auto block = [&](int r) { return r == rank ? blocks_[index(r)] : packed.data() + at[index(r)]; };
-      for (int r = 0; r < size; ++r)
-        if (send_bytes[index(r)] > 0) pack(r, block(r));
-      exchange(channel, send_bytes, receive_bytes, block, {});
-    }
+               std::span<const std::int64_t> receive_bytes, const shardwise::PackFunction& pack)
+      : blocks_(receive_bytes.size(), nullptr) {
+    pack.in_pieces() ? in_pieces(channel, send_bytes, receive_bytes, pack)
+                     : as_wholes(channel, send_bytes, receive_bytes, pack);
   }
 
   // What `rank` sent; of all ranks.
@@ -351,6 +327,37 @@ class PackedBlocks {
     return static_cast<std::size_t>(bytes[index(rank)]);
   }
   static std::size_t whole_lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+  // The own block is not copied where it lies already and shall lie nowhere else.
+  void in_pieces(MessageChannel& channel, std::span<const std::int64_t> send_bytes,
+                 std::span<const std::int64_t> receive_bytes, const shardwise::PackFunction& pack) {
+    const int rank = channel.rank(), size = channel.size();
+    for (int r = 0; r < size; ++r) blocks_[index(r)] = pack.place(r);
+    std::byte*& own = blocks_[index(rank)];
+    if (own == nullptr) own = const_cast<std::byte*>(pack.source(rank));  // read, never written
+    allocate(receive_bytes);
+    if (send_bytes[index(rank)] > 0) pack(rank, size_in(send_bytes, rank), own);
+    exchange(
+        channel, send_bytes, receive_bytes, [&](int r) { return pack.source(r); },
+        [&](std::size_t i, std::size_t at, std::size_t bytes, std::byte* to) {
+          pack.pack(ring_rank(rank + 1 + static_cast<int>(i), size), at, bytes, to);  // the order of step_with_all
+        });
+  }
+
+  // Costs a copy of what is sent.
+  void as_wholes(MessageChannel& channel, std::span<const std::int64_t> send_bytes,
+                 std::span<const std::int64_t> receive_bytes, const shardwise::PackFunction& pack) {
+    const int rank = channel.rank(), size = channel.size();
+    allocate(receive_bytes);
+    std::vector<std::size_t> at(index(size) + 1);
+    for (int r = 0; r < size; ++r)
+      at[index(r + 1)] = at[index(r)] + (r == rank ? 0 : whole_lines(size_in(send_bytes, r)));
+    const Buffer packed(at.back());
+    const auto block = [&](int r) { return r == rank ? blocks_[index(r)] : packed.data() + at[index(r)]; };
+    for (int r = 0; r < size; ++r)
+      if (send_bytes[index(r)] > 0) pack(r, size_in(send_bytes, r), block(r));
+    exchange(channel, send_bytes, receive_bytes, block, {});
+  }
 
   template <class Block>
   void exchange(MessageChannel& channel, std::span<const std::int64_t> send_bytes,
@@ -378,18 +385,6 @@ class PackedBlocks {
   Buffer own_;
   std::vector<std::byte*> blocks_;
 };
-
-template <class Pack, class Place>
-PackedBlocks exchange_packed(MessageChannel& channel, std::span<const std::int64_t> send_bytes,
-                             std::span<const std::int64_t> receive_bytes, Pack pack, Place place) {
-  return PackedBlocks(channel, send_bytes, receive_bytes, std::move(pack), std::move(place));
-}
-template <class Pack>
-PackedBlocks exchange_packed(MessageChannel& channel, std::span<const std::int64_t> send_bytes,
-                             std::span<const std::int64_t> receive_bytes, Pack pack) {
-  return PackedBlocks(channel, send_bytes, receive_bytes, std::move(pack),
-                      [](int) { return static_cast<std::byte*>(nullptr); });
-}
 
 // A base of communicators: checks arguments, says what the call is, forgets the element type. `Self` gives rank(), size(), axis(), and
 //   on_messages(call, body)   makes the channel of this call, runs body(channel), tells the trace
@@ -529,13 +524,13 @@ class MessageCollectives {
         call, [&](MessageChannel& channel) { receive_bytes(channel, data.data(), data.size_bytes(), source); });
   }
 
-  /// Moves `sends[r]` bytes, which `pack` writes (PackedBlocks says how), to each rank r, this one included, and runs a body over
+  /// Moves `sends[r]` bytes, which `pack` writes, to each rank r, this one included, and runs a body over
   /// the `receives[r]` bytes of each. Ranks: all. Throws: MismatchError, PeerFailedError, TimeoutError, before the body.
-  template <class Pack>
   void exchange_packed(const CallInfo& call, std::span<const std::int64_t> sends,
-                       std::span<const std::int64_t> receives, Pack pack, PeersFunction body) const {
+                       std::span<const std::int64_t> receives, const shardwise::PackFunction& pack,
+                       PeersFunction body) const {
     self().on_messages(call, [&](MessageChannel& channel) {
-      const PackedBlocks blocks = detail::exchange_packed(channel, sends, receives, std::move(pack));
+      const PackedBlocks blocks(channel, sends, receives, pack);
       body(Peers{size(), blocks.data(), nullptr});
     });
   }

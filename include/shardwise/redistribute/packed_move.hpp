@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <span>
 
 #include <shardwise/base/buffer.hpp>
@@ -13,6 +14,7 @@
 #include <shardwise/comm/communicator.hpp>
 #include <shardwise/placement/move.hpp>
 #include <shardwise/redistribute/box_copy.hpp>
+#include <shardwise/redistribute/packed_box.hpp>
 #include <shardwise/redistribute/pull.hpp>
 
 namespace shardwise::detail {
@@ -37,51 +39,99 @@ class PackedMove {
  public:
   PackedMove(const MovePlan& plan, const Extents& global, DType dtype) : plan_(plan), global_(global), dtype_(dtype) {}
 
-  PackedSizes input_sizes() const {
-    PackedSizes sizes(static_cast<std::size_t>(plan_.group_size()));
-    for (int r = 0; r < plan_.group_size(); ++r) sizes.to(r) = bytes(taken_of_me(plan_of(r)));
-    Coordinate c;
-    if (plan_.wanted().empty() || !plan_.first_piece(c)) return sizes;
-    do {
-      const std::int64_t n = bytes(part_of(plan_, c));
-      Coordinate term = c;
-      do sizes.from(plan_.group_rank(term)) = n;
-      while (plan_.next_term(term));
-    } while (plan_.next_piece(c));
-    return sizes;
-  }
+  // What every rank takes of this one's input: from where it lies, or packed piece by piece; and what this one takes straight to
+  // where it belongs, where that is in one piece and nothing is added up.
+  class Inputs {
+   public:
+    Inputs(const PackedMove& move, const void* in, void* out)
+        : in_(static_cast<const std::byte*>(in)), out_(static_cast<std::byte*>(out)),
+          sizes_(static_cast<std::size_t>(move.plan_.group_size())),
+          taken_(static_cast<std::size_t>(move.plan_.group_size()) * sizeof(PackedBox)),
+          places_(static_cast<std::size_t>(move.plan_.group_size()) * sizeof(std::byte*)) {
+      const MovePlan& plan = move.plan_;
+      const std::size_t element = size_of(move.dtype_);
+      const Box held = plan.held(plan.own_piece());
+      for (int r = 0; r < plan.group_size(); ++r) {
+        const Box part = move.taken_of_me(move.plan_of(r));
+        sizes_.to(r) = move.bytes(part);
+        new (&taken_.as<PackedBox>()[r]) PackedBox(part.empty() ? held : part, held, element);
+        places_.as<std::byte*>()[r] = nullptr;
+      }
+      Coordinate c;
+      if (plan.wanted().empty() || !plan.first_piece(c)) return;
+      do {
+        const Box part = part_of(plan, c);
+        Coordinate term = c;
+        do sizes_.from(plan.group_rank(term)) = move.bytes(part);
+        while (plan.next_term(term));
+        if (!plan.kind().reduces && !part.empty())
+          places_.as<std::byte*>()[plan.group_rank(c)] = PackedBox(part, plan.wanted(), element).in(out_);
+      } while (plan.next_piece(c));
+    }
 
-  void pack_input(int rank, const void* in, std::byte* to) const {
-    const Box part = taken_of_me(plan_of(rank));
-    if (part.empty()) return;
-    copy_box(part, plan_.held(plan_.own_piece()), static_cast<const std::byte*>(in), part, to, size_of(dtype_));
-  }
+    const PackedSizes& sizes() const { return sizes_; }
+    void pack(int rank, std::size_t at, std::size_t bytes, std::byte* to) const {
+      taken_.as<PackedBox>()[rank].pack(in_, at, bytes, to);
+    }
+    const std::byte* source(int rank) const { return taken_.as<PackedBox>()[rank].in(in_); }
+    std::byte* place(int rank) const { return places_.as<std::byte*>()[rank]; }
 
-  void unpack_inputs(const std::byte* const* in, void* out) const {
+   private:
+    const std::byte* in_;
+    std::byte* out_;
+    PackedSizes sizes_;
+    Buffer taken_, places_;
+  };
+
+  // `in[r]`: what rank r sent; nothing is left to do with what lies in its place.
+  void unpack(const Inputs& inputs, const std::byte* const* in, void* out) const {
     std::byte* outputs[1] = {static_cast<std::byte*>(out)};
-    run(plan_, dtype_, Inputs{in, nullptr}, outputs, 1, plan_.shares(), true);
+    if (plan_.kind().reduces) return run(plan_, dtype_, detail::Inputs{in, nullptr}, outputs, 1, plan_.shares(), true);
+    Coordinate c;
+    if (plan_.wanted().empty() || !plan_.first_piece(c)) return;
+    do {
+      const int rank = plan_.group_rank(c);
+      const Box part = part_of(plan_, c);
+      if (part.empty() || in[rank] == inputs.place(rank)) continue;
+      copy_box(part, part, in[rank], plan_.wanted(), outputs[0], size_of(dtype_));
+    } while (plan_.next_piece(c));
   }
 
-  // Of a sum that several ranks want, each has reduced its share: they are sent around.
-  PackedSizes share_sizes() const {
-    PackedSizes sizes(static_cast<std::size_t>(plan_.group_size()));
-    const std::int64_t mine = bytes_of_shares(plan_);
+  // Of a sum that several ranks want, each has reduced its share: they are sent around. All get the same of this one, packed once
+  // if at all.
+  class Shares {
+   public:
+    Shares(const PackedMove& move, void* out)
+        : sizes_(static_cast<std::size_t>(move.plan_.group_size())),
+          places_(static_cast<std::size_t>(move.plan_.group_size()) * sizeof(std::byte*)) {
+      const std::int64_t mine = move.bytes_of_shares(move.plan_);
+      for (int r = 0; r < move.plan_.group_size(); ++r) places_.as<std::byte*>()[r] = nullptr;
+      move.for_each_other_replica([&](int rank, const MovePlan& theirs) {
+        sizes_.to(rank) = mine;
+        sizes_.from(rank) = move.bytes_of_shares(theirs);
+        places_.as<std::byte*>()[rank] = move.place_of_shares(theirs, out);
+      });
+      source_ = move.place_of_shares(move.plan_, out);
+      if (source_ != nullptr) return;
+      packed_ = Buffer(static_cast<std::size_t>(mine));
+      move.pack_shares(out, packed_.data());
+      source_ = packed_.data();
+    }
+
+    const PackedSizes& sizes() const { return sizes_; }
+    void pack(int, std::size_t at, std::size_t bytes, std::byte* to) const { std::memcpy(to, source_ + at, bytes); }
+    const std::byte* source(int) const { return source_; }
+    std::byte* place(int rank) const { return places_.as<std::byte*>()[rank]; }
+
+   private:
+    PackedSizes sizes_;
+    Buffer places_, packed_;
+    const std::byte* source_ = nullptr;
+  };
+
+  void unpack(const Shares& shares, const std::byte* const* in, void* out) const {
     for_each_other_replica([&](int rank, const MovePlan& theirs) {
-      sizes.to(rank) = mine;
-      sizes.from(rank) = bytes_of_shares(theirs);
-    });
-    return sizes;
-  }
-
-  void pack_shares(const void* out, std::byte* to) const {
-    for_each_share(plan_, [&](const Box& part) {
-      copy_box(part, plan_.wanted(), static_cast<const std::byte*>(out), part, to, size_of(dtype_));
-      to += bytes(part);
-    });
-  }
-
-  void unpack_shares(const std::byte* const* in, void* out) const {
-    for_each_other_replica([&](int rank, const MovePlan& theirs) {
+      if (in[rank] == shares.place(rank)) return;
       const std::byte* from = in[rank];
       for_each_share(theirs, [&](const Box& part) {
         copy_box(part, part, from, plan_.wanted(), static_cast<std::byte*>(out), size_of(dtype_));
@@ -131,6 +181,23 @@ class PackedMove {
     return n;
   }
 
+  // Where all shares of a rank lie in an output like this one's; null unless in one piece.
+  std::byte* place_of_shares(const MovePlan& plan, void* out) const {
+    std::byte* place = nullptr;
+    int shares = 0;
+    for_each_share(plan, [&](const Box& part) {
+      place = PackedBox(part, plan_.wanted(), size_of(dtype_)).in(static_cast<std::byte*>(out));
+      ++shares;
+    });
+    return shares == 1 ? place : nullptr;
+  }
+  void pack_shares(const void* out, std::byte* to) const {
+    for_each_share(plan_, [&](const Box& part) {
+      copy_box(part, plan_.wanted(), static_cast<const std::byte*>(out), part, to, size_of(dtype_));
+      to += bytes(part);
+    });
+  }
+
   template <class F>
   void for_each_other_replica(F&& f) const {
     Coordinate c = plan_.first_replica();
@@ -150,16 +217,16 @@ template <ExchangesPacked Comm>
 void move_packed(const Comm& group, const MovePlan& plan, CallInfo call, const Extents& global, DType dtype,
                  const void* in, void* out) {
   const PackedMove move(plan, global, dtype);
-  const PackedSizes inputs = move.input_sizes();
-  group.exchange_packed(
-      call, inputs.sends(), inputs.receives(), [&](int rank, std::byte* to) { move.pack_input(rank, in, to); },
-      [&](const Peers& peers) { move.unpack_inputs(peers.in, out); });
+  {
+    const PackedMove::Inputs inputs(move, in, out);
+    group.exchange_packed(call, inputs.sizes().sends(), inputs.sizes().receives(), inputs,
+                          [&](const Peers& peers) { move.unpack(inputs, peers.in, out); });
+  }
   if (!plan.shares()) return;
   call.bytes = CallInfo::part_of_another;
-  const PackedSizes shares = move.share_sizes();
-  group.exchange_packed(
-      call, shares.sends(), shares.receives(), [&](int, std::byte* to) { move.pack_shares(out, to); },
-      [&](const Peers& peers) { move.unpack_shares(peers.in, out); });
+  const PackedMove::Shares shares(move, out);
+  group.exchange_packed(call, shares.sizes().sends(), shares.sizes().receives(), shares,
+                        [&](const Peers& peers) { move.unpack(shares, peers.in, out); });
 }
 
 }  // namespace shardwise::detail
