@@ -12,7 +12,7 @@ function(shardwise_sort_headers root core_out eigen_out doctest_out gloo_out mpi
   set(gloo "")
   set(mpi "")
   foreach(header IN LISTS headers)
-    if(header MATCHES "/shardwise/(cuda|backends/nccl)[/.]")
+    if(header MATCHES "/shardwise/(cuda|device|backends/nccl)[/.]")
       continue()  # shardwise_device_headers has them
     endif()
     if(header MATCHES "/shardwise/testing/")
@@ -43,7 +43,7 @@ endfunction()
 
 # shardwise_device_headers(<include dir> <cuda out>): what needs the CUDA toolkit.
 function(shardwise_device_headers root cuda_out)
-  file(GLOB_RECURSE cuda CONFIGURE_DEPENDS "${root}/shardwise/cuda/*.hpp")
+  file(GLOB_RECURSE cuda CONFIGURE_DEPENDS "${root}/shardwise/cuda/*.hpp" "${root}/shardwise/device/*.hpp")
   list(SORT cuda)
   set(${cuda_out} "${cuda}" PARENT_SCOPE)
 endfunction()

@@ -41,7 +41,7 @@ def reaches_eigen(file):
 def headers():
     for file in sorted((ROOT / "include" / "shardwise").rglob("*.hpp")):
         path = file.relative_to(ROOT / "include").as_posix()
-        if re.match(r"shardwise/(cuda|backends/nccl)[/.]", path):
+        if re.match(r"shardwise/(cuda|device|backends/nccl)[/.]", path):
             continue  # CMake only
         if path.startswith("shardwise/testing/"):
             yield "header", "doctest", path

@@ -37,6 +37,12 @@ struct layout_traits<Local<Space>> {
   static constexpr PlacementList<0> placements{};
 };
 
+// Whether the elements can be reached by the host's loads and stores.
+template <class Layout>
+inline constexpr bool on_host = true;
+template <class Space>
+inline constexpr bool on_host<Local<Space>> = Space::value == MemorySpace::host;
+
 template <class M, Placement... P>
 struct layout_traits<Distributed<M, P...>> {
   static constexpr bool distributed = true;

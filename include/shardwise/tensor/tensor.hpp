@@ -77,12 +77,25 @@ struct TensorImpl {
 [[gnu::noinline]] inline Ref<TensorImpl> make_impl(const Extents& global, const Extents& local, std::size_t element) {
   return share_impl(Buffer(static_cast<std::size_t>(local.elements()) * element), global, local);
 }
-[[gnu::noinline]] inline Ref<TensorImpl> make_zeroed(const Extents& sizes, std::size_t element) {
+[[gnu::noinline]] inline void check_sizes(const Extents& sizes) {
   for (int d = 0; d < sizes.rank; ++d)
     SHARDWISE_REQUIRE(sizes[d] >= 0, text("shardwise::Tensor: a size of ", sizes[d], " in ", sizes), ShapeError);
+}
+[[gnu::noinline]] inline Ref<TensorImpl> make_zeroed(const Extents& sizes, std::size_t element) {
+  check_sizes(sizes);
   auto impl = make_impl(sizes, sizes, element);
   std::memset(impl->buffer.data(), 0, static_cast<std::size_t>(sizes.elements()) * element);
   return impl;
+}
+// Memory that the host does not reach is zeroed by its space.
+template <class Space>
+Ref<TensorImpl> make_zeroed(Local<Space>, const Extents& sizes, std::size_t element) {
+  if constexpr (on_host<Local<Space>>) {
+    return make_zeroed(sizes, element);
+  } else {
+    check_sizes(sizes);
+    return share_impl(Space::zeroed(static_cast<std::size_t>(sizes.elements()) * element), sizes, sizes);
+  }
 }
 [[gnu::noinline]] inline Ref<GradSlot> make_slot(DType dtype, std::int64_t count, bool leaf, std::uint32_t not_first) {
   auto slot = make_ref<GradSlot>();
@@ -200,7 +213,7 @@ class BasicTensor {
   /// Zero-initialised.
   explicit BasicTensor(const Shape<R>& shape)
     requires(!distributed)
-      : impl_(detail::make_zeroed(detail::Extents(shape), sizeof(T))) {}
+      : impl_(detail::make_zeroed(Layout(), detail::Extents(shape), sizeof(T))) {}
 
   /// A tensor in the caller's memory, which must outlive it.
   static BasicTensor view(T* pointer, const Shape<R>& shape)
@@ -244,8 +257,25 @@ class BasicTensor {
   }
   /// Elements of this rank's part.
   std::int64_t size() const { return impl_->local.elements(); }
-  T* data() { return impl_->buffer.template as<T>(); }
-  const T* data() const { return impl_->buffer.template as<T>(); }
+  T* data() {
+    static_assert(
+        detail::on_host<Layout>,
+        "shardwise::data: [S3] these elements lie on a device, where the host reads and writes nothing; to_host(x) "
+        "brings them, device_data() is their address there");
+    return impl_->buffer.template as<T>();
+  }
+  const T* data() const { return const_cast<BasicTensor&>(*this).data(); }
+  /// The address of the elements on their device.
+  T* device_data()
+    requires(!detail::on_host<Layout>)
+  {
+    return impl_->buffer.template as<T>();
+  }
+  const T* device_data() const
+    requires(!detail::on_host<Layout>)
+  {
+    return impl_->buffer.template as<T>();
+  }
   const Mesh& mesh() const
     requires distributed
   {

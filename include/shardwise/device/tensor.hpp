@@ -1,0 +1,82 @@
+// Cuda, the memory space of tensors on a device, and the way there and back. Operators on such tensors are not there yet: what would
+// read their elements on the host does not compile. Layer: device.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+
+#include <shardwise/cuda/copy.hpp>
+#include <shardwise/tensor/tensor.hpp>
+
+namespace shardwise {
+
+/// Memory of a CUDA device: `Tensor<float, 2, Cuda> x({3, 4})` has its elements on the calling thread's current device, set to zero in
+/// the order of its current stream. What works on them works in this order too; another stream waits for it first
+/// (`cuda::StreamView::wait`) and is told to `record_stream`.
+struct Cuda {
+  static constexpr MemorySpace value = MemorySpace::cuda;
+
+  static detail::Buffer zeroed(std::size_t bytes) {
+    const cuda::StreamView stream = cuda::current_stream();
+    detail::Buffer buffer = detail::device_buffer(bytes, stream);
+    if (bytes > 0) SHARDWISE_CUDA(cudaMemsetAsync(buffer.data(), 0, bytes, stream.handle));
+    return buffer;
+  }
+};
+
+namespace detail {
+
+// A tensor with the sizes of x and other elements.
+template <class Y, class X>
+Y with_elements(const X& x, const Buffer& buffer) {
+  return Y(share_impl(buffer, x.impl()->global, x.impl()->local), typename Y::MeshState{});
+}
+
+}  // namespace detail
+
+/// A copy of x on the calling thread's device, in the order of its current stream. The host waits until x was read, unless x lies in
+/// pinned memory (`pin_memory`): then it waits for nothing. Cut off from the tape. PyTorch: `x.to("cuda", non_blocking=True)`.
+template <Element T, std::size_t R>
+Tensor<T, R, Cuda> to_device(const Tensor<T, R>& x) {
+  const cuda::StreamView stream = cuda::current_stream();
+  const detail::Buffer there = detail::device_buffer(x.bytes(), stream);
+  detail::copy_to_device(there, x.impl()->buffer, x.bytes(), stream);
+  return detail::with_elements<Tensor<T, R, Cuda>>(x, there);
+}
+
+/// A copy of x in the host's memory. Waits until everything before it on the current stream is done. Cut off from the tape. PyTorch:
+/// `x.cpu()`.
+template <Element T, std::size_t R>
+Tensor<T, R> to_host(const Tensor<T, R, Cuda>& x) {
+  const cuda::StreamView stream = cuda::current_stream();
+  const detail::Buffer here(x.bytes());
+  detail::copy_to_host(here, x.impl()->buffer, x.bytes(), stream);
+  stream.synchronize();
+  return detail::with_elements<Tensor<T, R>>(x, here);
+}
+
+/// A copy of x in pinned memory, from which `to_device` does not hold up the host. Cut off from the tape. PyTorch: `x.pin_memory()`.
+template <Element T, std::size_t R>
+Tensor<T, R> pin_memory(const Tensor<T, R>& x) {
+  const detail::Buffer pinned = detail::pinned_buffer(x.bytes());
+  if (x.bytes() > 0) std::memcpy(pinned.data(), x.data(), x.bytes());
+  return detail::with_elements<Tensor<T, R>>(x, pinned);
+}
+
+/// A copy of the elements on their device, in the order of the current stream; cut off from the tape.
+template <Element T, std::size_t R>
+Tensor<T, R, Cuda> clone(const Tensor<T, R, Cuda>& x) {
+  const cuda::StreamView stream = cuda::current_stream();
+  const detail::Buffer copy = detail::device_buffer(x.bytes(), stream);
+  detail::copy_on_device(copy, x.impl()->buffer, x.bytes(), stream);
+  return detail::with_elements<Tensor<T, R, Cuda>>(x, copy);
+}
+
+/// The elements of x are in use on `stream` too: their memory stays until that stream has come this far. PyTorch:
+/// `Tensor.record_stream`.
+template <Element T, std::size_t R>
+void record_stream(const Tensor<T, R, Cuda>& x, const cuda::StreamView& stream) {
+  detail::record_stream(x.impl()->buffer, stream);
+}
+
+}  // namespace shardwise
