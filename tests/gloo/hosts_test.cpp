@@ -10,51 +10,17 @@
 
 #include <unistd.h>
 
-#include <shardwise/backends/any/from_env.hpp>
 #include <shardwise/redistribute/redistribute.hpp>
 #include <shardwise/tensor/factories.hpp>
 
 #include "comm/conformance.hpp"
-#include "process/host.hpp"
+#include "gloo/on_hosts.hpp"
 #include "redistribute/made.hpp"
 
 using namespace shardwise;
 using namespace test;
-using detail::ProcessWorld;
 
 namespace {
-
-// Which host each rank is on.
-using Hosts = std::vector<int>;
-
-// f(communicator) on a rank of each.
-template <class F>
-ForkedRanks start_on_hosts(const Hosts& hosts, F f) {
-  static int worlds = 0;
-  const std::string run = "hosts-" + std::to_string(getpid()) + "-" + std::to_string(++worlds);
-  return ForkedRanks(static_cast<int>(hosts.size()), [&](int rank) {
-    detail::WorldPlace place;
-    place.rank = rank;
-    place.size = static_cast<int>(hosts.size());
-    place.endpoint.local = "shardwise-test-" + run;
-    place.store.run_id = run;
-    place.host_id = "host " + std::to_string(hosts[static_cast<std::size_t>(rank)]);
-    place.deadline = 20s;
-    place.connect = &detail::connect_over_gloo;
-    f(ProcessWorld::join(std::move(place))->communicator());
-  });
-}
-template <class F>
-std::vector<std::string> words_on_hosts(const Hosts& hosts, F f) {
-  return start_on_hosts(hosts, f).last_words();
-}
-// What went wrong, "" if nothing.
-template <class F>
-std::string run_on_hosts(const Hosts& hosts, F f) {
-  std::string all;
-  for (const std::string& words : words_on_hosts(hosts, f)) all += words + (words.empty() ? "" : "\n");
-  return all;
-}
 
 // A killed rank says nothing more; the others found nothing wrong.
 bool only_killed(const std::vector<std::string>& words, std::size_t killed) {
@@ -134,7 +100,7 @@ TEST_CASE("what goes through a host's memory is what was sent: of any size, from
 TEST_CASE("a rank that dies is named on its host and on the others, in groups within and across") {
   for (const int victim : {1, 3})
     for (const bool within : {true, false}) {
-      const auto words = words_on_hosts({0, 0, 1, 1}, [&](const ProcessCommunicator& world) {
+      ForkedRanks ranks = start_on_hosts({0, 0, 1, 1}, [&](const ProcessCommunicator& world) {
         const auto part = *world.split(within ? world.rank() / 2 : 0, 0);
         if (world.rank() == victim) {
           world.barrier();
@@ -150,7 +116,7 @@ TEST_CASE("a rank that dies is named on its host and on the others, in groups wi
         expect_text(said, "PeerFailedError: shardwise::barrier on axis 'tp': rank " + std::to_string(victim) + " died");
         expect_text(thrown_by([&] { world.barrier(); }), "rank " + std::to_string(victim) + " died");
       });
-      CHECK(only_killed(words, static_cast<std::size_t>(victim)));
+      CHECK(only_killed(ranks.last_words(), static_cast<std::size_t>(victim)));
     }
 }
 

@@ -11,7 +11,10 @@
 
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/base/list.hpp>
+#include <shardwise/base/memory.hpp>
 #include <shardwise/redistribute/owned_move.hpp>
+#include <shardwise/redistribute/packed_joint.hpp>
 #include <shardwise/redistribute/redistribute.hpp>
 #include <shardwise/redistribute/target.hpp>
 #include <shardwise/tensor/tensor.hpp>
@@ -100,6 +103,17 @@ void exchange_jointly(const Comm& group, JointMove<Interleaved>* moves, int coun
       moves[i].staged = staged;
       staged += (moves[i].move.largest_input_bytes() + 63) / 64 * 64;  // the same on all ranks
       moves[i].move.prepare(moves[i].out);
+    }
+  if constexpr (ExchangesPacked<Comm>)
+    if (!group.direct()) {
+      List<Ref<PackedPart<Interleaved>>> parts;
+      for (int i = 0; i < count; ++i)
+        if (moves[i].axes == axes)
+          parts.push_back(make_ref<PackedPart<Interleaved>>(moves[i].move, moves[i].in, moves[i].out));
+      exchange_packed_parts<Interleaved>(group, call, parts);
+      for (int i = 0; i < count; ++i)
+        if (moves[i].axes == axes) moves[i].move.complete(moves[i].out);
+      return;
     }
   const auto ranks = static_cast<std::size_t>(group.size());
   const Buffer lists(2 * ranks * sizeof(void*));

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include <shardwise/redistribute/packed_distribute.hpp>
 #include <shardwise/redistribute/redistribute.hpp>
 #include <shardwise/tensor/tensor.hpp>
 
@@ -306,6 +307,11 @@ void distribute(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, c
         return execute_placed<Interleaved>(mesh, whole, placements, global, dtype, in,
                                            out);  // local: out of the own copy
       }
+      // Where nothing is split every rank gets the whole, passed on from rank to rank where there are many.
+      if constexpr (ExchangesPacked<typename Mesh::Communicator>)
+        if (!group.direct() && call.collective == Collective::scatter)
+          return distribute_packed<Interleaved>(group, grid_view(mesh, whole), grid_view(mesh, placements), global,
+                                                dtype, call, in, out, bytes);
       const std::size_t all_bytes = static_cast<std::size_t>(global.elements()) * size_of(dtype);
       group.exchange(call, in, group.rank() == call.root ? all_bytes : 0, out, [&](const auto& peers) {
         const OneInput from_root{peers.in[call.root]};

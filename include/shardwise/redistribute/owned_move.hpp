@@ -32,6 +32,7 @@ class OwnedMove {
 
   MoveView view() const { return {from_, to_, mesh_, axes_}; }
   DType dtype() const { return dtype_; }
+  const Extents& global() const { return global_; }
   // Refers to this object. Made where it is needed: a few hundred instructions.
   Plan plan() const {
     if constexpr (Interleaved)
