@@ -4,7 +4,9 @@
 check_names.py --program FILE
 """
 import argparse
+import os
 import pathlib
+import pty
 import re
 import subprocess
 import sys
@@ -69,6 +71,10 @@ def check_runs(checks):
     curves = [element for element in drawn.iter() if element.tag.endswith("polyline")] if drawn is not None else []
     checks.expect("a picture", len(curves) == 2 and "training step" in texts and "one device" in texts, done)
 
+    words = re.search(r"^Invented words:\n (.*)$", done.stdout, re.M)
+    checks.expect("ten invented words", words and len(words[1][1:].split(" ")) == 10, done)
+    check_terminal(checks, names)
+
     pattern = checks.file("pattern", "\r\n".join(PATTERN) + "\r\n")
     for ranks, dtype in ((1, "float"), (3, "float"), (7, "double")):  # 4 tokens: some ranks hold none
         done = checks.run("--steps=60", "--hidden=5", "--text", pattern, "--ranks", ranks, "--dtype", dtype)
@@ -79,6 +85,26 @@ def check_runs(checks):
     done = checks.run("--steps", 1, "--hidden", 1, "--text", names)
     checks.expect("not learned", done.returncode == 1 and agreement(done)
                   and "names: failed: the held-out loss" in done.stderr, done)
+
+
+def check_terminal(checks, text):
+    """On a terminal a bar is drawn over itself, and no line of progress is left."""
+    ours, theirs = pty.openpty()
+    command = [checks.program, "--steps", "20", "--hidden", "16", "--text", str(text)]
+    program = subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, text=True)
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 65536):
+            shown += part
+    except OSError:  # Linux says so when the last writer is gone
+        pass
+    os.close(ours)
+    _, errors = program.communicate()
+    done = subprocess.CompletedProcess(command, program.returncode, shown.decode(errors="replace"), errors)
+    bars = re.findall(r"\[#+\] 20/20", done.stdout)
+    plain = [line for line in done.stdout.splitlines() if line.startswith("step ")]
+    checks.expect("a bar on a terminal", bars and not plain and "agreement:" in done.stdout, done)
 
 
 def check_refusals(checks):

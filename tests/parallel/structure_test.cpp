@@ -25,6 +25,18 @@ struct Deep {
   auto operator()(const auto& x) const { return b(a(x)) * static_cast<float>(scale); }
 };
 
+// Every activation where a module is wanted.
+template <class Scope = Unsharded<float>>
+struct Activations {
+  Child<Scope, "linear", nn::Linear> linear;
+  Child<Scope, "relu", nn::ReLU> relu{};
+  Child<Scope, "gelu", nn::GELU> gelu{};
+  Child<Scope, "silu", nn::SiLU> silu{};
+  Child<Scope, "tanh", nn::Tanh> tanh{};
+  Child<Scope, "norm", nn::RMSNorm> norm{};
+  auto operator()(const auto& x) const { return norm(tanh(silu(gelu(relu(linear(x)))))); }
+};
+
 Mlp<> mlp(std::uint64_t seed) { return test::mlp(6, 8, 6, seed); }
 
 template <class M>
@@ -110,6 +122,32 @@ SHARDWISE_TEST_RANKS("plans reach down through children and lists; the root has 
   backward(sum(y * y));
   backward(sum(z * z));
   settle_gradients(parameters(sharded));
+  check_close(whole(dense, Take::gradient), whole(sharded, Take::gradient), 2e-5);
+}
+
+SHARDWISE_TEST_RANKS("activations as modules give what the functions give, and go along with a plan", 4) {
+  manual_seed(11);
+  Activations<> dense{.linear = nn::linear(6, 8, {.bias = false})};
+  dense.norm = nn::rms_norm(8);
+  dense.gelu.approximate = Approximate::tanh;
+  const auto x = randn<float>({5, 6});
+  const auto y = dense(x);
+  CHECK(!dense.linear.bias.defined());
+  const auto inner = shardwise::gelu(shardwise::relu(matmul(x, transpose<0, 1>(dense.linear.weight.tensor()))),
+                                     {.approximate = Approximate::tanh});
+  CHECK(allclose(y, rms_norm(shardwise::tanh(shardwise::silu(inner))), {.rtol = 1e-5, .atol = 1e-6}));
+
+  const auto mesh = init_device_mesh<"tp">(world, {4});
+  static constexpr auto plan = parallelize_plan("linear"_path = ColwiseParallel{.use_local_output = false},
+                                                "norm"_path = PrepareModuleInput{.input_layouts = Shard<1>{},
+                                                                                 .desired_input_layouts = Replicate{},
+                                                                                 .use_local_output = true});
+  const auto sharded = parallelize_module<plan>(dense, mesh);
+  CHECK(sharded.gelu.approximate == Approximate::tanh);
+  const auto z = sharded(x);
+  CHECK(allclose(z, y, {.rtol = 1e-5, .atol = 1e-6}));
+  backward(sum(y * y));
+  backward(sum(z * z));
   check_close(whole(dense, Take::gradient), whole(sharded, Take::gradient), 2e-5);
 }
 
