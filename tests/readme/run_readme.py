@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The programs of README.md: every ```cpp block with a `main` compiles without warnings and runs.
+"""The programs of README.md: every ```cpp block with a `main` compiles without warnings and runs, and prints what the ```text
+block right behind it says.
 
 run_readme.py --compiler CXX --include DIR --eigen DIR [README.md]
 """
@@ -19,13 +20,13 @@ def main():
     parser.add_argument("readme", nargs="?", type=pathlib.Path,
                         default=pathlib.Path(__file__).resolve().parents[2] / "README.md")
     options = parser.parse_args()
-    blocks = re.findall(r"^```cpp\n(.*?)^```", options.readme.read_text(), re.M | re.S)
-    programs = [block for block in blocks if re.search(r"\bint main\(", block)]
+    blocks = re.findall(r"^```cpp\n(.*?)^```\n(?:\n^```text\n(.*?)^```)?", options.readme.read_text(), re.M | re.S)
+    programs = [(block, output) for block, output in blocks if re.search(r"\bint main\(", block)]
     flags = ["-std=c++20", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-pthread",
              f"-I{options.include}", "-isystem", options.eigen]
     failures = 0
     with tempfile.TemporaryDirectory() as folder:
-        for number, program in enumerate(programs):
+        for number, (program, output) in enumerate(programs):
             source, binary = pathlib.Path(folder) / f"program{number}.cpp", pathlib.Path(folder) / f"program{number}"
             source.write_text(program)
             for command in ([options.compiler, *flags, str(source), "-o", str(binary)], [str(binary)]):
@@ -34,6 +35,10 @@ def main():
                     failures += 1
                     print(f"FAILED: program {number} of {options.readme.name}: {command[0]}\n{done.stdout}")
                     break
+            else:
+                if output and done.stdout != output:
+                    failures += 1
+                    print(f"FAILED: program {number} of {options.readme.name} prints\n{done.stdout}\nand not\n{output}")
     print(f"{len(programs) - failures} passed, {failures} failed, 0 skipped")
     return 1 if failures or not programs else 0
 
