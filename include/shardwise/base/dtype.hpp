@@ -145,4 +145,25 @@ constexpr decltype(auto) visit_dtype(DType type, F&& f) {
   return f(std::uint8_t{});
 }
 
+namespace detail {
+
+// The same for n elements of which complex ones are two real ones each, for loops to which that is all one: f(value, count).
+template <class F>
+void visit_dtype_as_reals(DType type, std::int64_t n, F&& f) {
+  switch (type) {
+    case DType::complex64: n *= 2; [[fallthrough]];
+    case DType::float32: return f(float{}, n);
+    case DType::complex128: n *= 2; [[fallthrough]];
+    case DType::float64: return f(double{}, n);
+    case DType::bfloat16: return f(bfloat16{}, n);
+    case DType::float16: return f(half{}, n);
+    case DType::int32: return f(std::int32_t{}, n);
+    case DType::int64: return f(std::int64_t{}, n);
+    case DType::uint8: break;
+  }
+  f(std::uint8_t{}, n);
+}
+
+}  // namespace detail
+
 }  // namespace shardwise

@@ -146,12 +146,11 @@ void draw_run(T* out, std::int64_t first_index, std::int64_t count, const Block&
   constexpr std::uint64_t lanes = philox_lanes<T>;
   auto i = static_cast<std::uint64_t>(first_index);
   const auto end = i + static_cast<std::uint64_t>(count > 0 ? count : 0);
-  for (; i < end && i % lanes != 0; ++i) *out++ = finish(block(i / lanes)[i % lanes]);
-  for (; end - i >= lanes; i += lanes, out += lanes) {
+  while (i < end) {  // `block` is long: it stands here once
     const auto values = block(i / lanes);
-    for (std::uint64_t lane = 0; lane < lanes; ++lane) out[lane] = finish(values[lane]);
+    do *out++ = finish(values[i % lanes]);
+    while (++i < end && i % lanes != 0);
   }
-  for (; i < end; ++i) *out++ = finish(block(i / lanes)[i % lanes]);
 }
 
 }  // namespace detail

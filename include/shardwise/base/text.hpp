@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -32,7 +33,9 @@ class Piece {
     } else if (kind_ == whole) {
       append_number(out, number_);
     } else if (kind_ == real) {
-      out += std::to_string(real_);
+      char digits[400];  // of the largest double, with six decimals
+      std::snprintf(digits, sizeof digits, "%f", real_);
+      out += digits;
     } else {
       out += '[';
       for (std::int64_t i = 0; i < number_; ++i) {

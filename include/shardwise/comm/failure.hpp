@@ -29,10 +29,10 @@ struct Failure {
   int found_by = -1;  // world rank
 };
 
-[[noreturn]] inline void throw_failure(const Failure& failure, const std::string& operation) {
+[[noreturn, gnu::noinline, gnu::cold]] inline void throw_failure(const Failure& failure, const std::string& operation) {
   if (failure.kind == FailureKind::timeout) throw TimeoutError(failure.message);
   if (failure.kind == FailureKind::mismatch) throw MismatchError(failure.message);
-  throw PeerFailedError("shardwise::" + operation + ": " + failure.message);
+  throw PeerFailedError(text("shardwise::", operation, ": ", failure.message));
 }
 
 [[gnu::cold]] inline std::string call_text(const CallInfo& call) {

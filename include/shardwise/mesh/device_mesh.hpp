@@ -225,8 +225,12 @@ class DeviceMesh {
   /// The communicator over a set of axes (bit a for axis a) through this rank, ranks in row-major order of these axes.
   /// The first call for a set of several axes is collective over the mesh. Members only.
   const Comm& group(std::uint32_t set) const {
-    const Comm* known = find(set);
-    return known != nullptr ? *known : make_group(set);
+    if constexpr (ndim == 1) {
+      return *grid_->groups[0].comm;  // there is no other: made with the mesh
+    } else {
+      const Comm* known = find(set);
+      return known != nullptr ? *known : make_group(set);
+    }
   }
   template <Name Axis>
   const Comm& communicator() const {

@@ -15,30 +15,29 @@ namespace shardwise {
 
 namespace detail {
 
-// x and y are kept, whichever the derivative reads.
-template <class T>
+// Keeps x or y, whichever the derivative reads. The function is the compiler's to know: a program has the loops of those that it
+// calls.
+template <kernels::Unary F, class T>
 struct UnaryNode final : Node {
-  UnaryNode(kernels::Unary f, Buffer in, Buffer out, std::int64_t n)
-      : Node("unary"), function(f), x(std::move(in)), y(std::move(out)), count(n) {}
+  UnaryNode(const Buffer& read, std::int64_t n) : Node("unary"), kept(read), count(n) {}
   void backward(GradSlot& out) override {
     Buffer dx(static_cast<std::size_t>(count) * sizeof(T));
-    kernels::unary_backward(function, x.as<const T>(), y.as<const T>(), out.grad.as<const T>(), dx.as<T>(), count);
+    kernels::unary_backward<F>(kept.as<const T>(), out.grad.as<const T>(), dx.as<T>(), count);
     accumulate(*inputs[0], std::move(dx), out.pending);
   }
-  kernels::Unary function;
-  Buffer x;
-  Buffer y;
+  Buffer kept;
   std::int64_t count;
 };
 
-template <class T, std::size_t R, class L>
-BasicTensor<T, R, L> unary(kernels::Unary function, const BasicTensor<T, R, L>& x) {
+template <kernels::Unary F, class T, std::size_t R, class L>
+BasicTensor<T, R, L> unary(const BasicTensor<T, R, L>& x) {
   auto y = make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
   inherit_origin(y, x);
-  kernels::unary(function, x.data(), y.data(), y.size());
+  kernels::unary<F>(x.data(), y.data(), y.size());
   if constexpr (FieldElement<T>)
     if (wants_grad(x)) {
-      auto node = make_node<UnaryNode<T>>(function, x.impl()->buffer, y.impl()->buffer, y.size());
+      const Buffer& read = kernels::unary_backward_reads_output(F) ? y.impl()->buffer : x.impl()->buffer;
+      auto node = make_node<UnaryNode<F, T>>(F == kernels::Unary::neg ? Buffer() : read, y.size());
       node->inputs.push_back(x.impl()->slot);
       record(y, std::move(node));
     }
@@ -318,7 +317,7 @@ auto operator/(S s, const BasicTensor<T, R, L>& x) {
                   "shardwise::" #name ": [O5] " #name " of a pending reduction is not the reduction of " #name \
                   "; redistribute<Replicate>(x) or redistribute<Shard<d>>(x) first");                          \
     if constexpr (RealElement<T> && detail::holds_values<L>)                                                   \
-      return detail::unary(detail::kernels::Unary::kernel, x);                                                 \
+      return detail::unary<detail::kernels::Unary::kernel>(x);                                                 \
     else                                                                                                       \
       return x;                                                                                                \
   }

@@ -57,35 +57,34 @@ constexpr Walk walk(const Box& piece, const Box& a, const Box& b) {
   return w;
 }
 
-// Calls row(offset in a, offset in b) for every contiguous run of extent[rank - 1] elements.
+// From one run of rows to the next: the dimensions outside the last two, counted up. False after the last run.
+[[gnu::noinline]] inline bool next_rows(const Walk& w, std::int64_t* index, std::int64_t& at_a, std::int64_t& at_b) {
+  for (int d = w.rank - 3; d >= 0; --d) {
+    at_a += w.stride_a[d];
+    at_b += w.stride_b[d];
+    if (++index[d] < w.extent[d]) return true;
+    at_a -= w.extent[d] * w.stride_a[d];
+    at_b -= w.extent[d] * w.stride_b[d];
+    index[d] = 0;
+  }
+  return false;
+}
+
+// Calls row(offset in a, offset in b) for every contiguous run of extent[rank - 1] elements. `row` stands once in it: it is
+// compiled for each kind of row.
 template <class Row>
 void for_each_row(const Walk& w, Row&& row) {
   if (w.empty) return;
-  const int outer = w.rank - 1;
-  if (outer == 0) {
-    row(w.start_a, w.start_b);
-    return;
-  }
-  if (outer == 1) {  // the common case: a box of rows
-    for (std::int64_t i = 0; i < w.extent[0]; ++i) row(w.start_a + i * w.stride_a[0], w.start_b + i * w.stride_b[0]);
-    return;
-  }
+  const int d = w.rank - 2;
+  const std::int64_t rows = d < 0 ? 1 : w.extent[d];
+  const std::int64_t stride_a = d < 0 ? 0 : w.stride_a[d];
+  const std::int64_t stride_b = d < 0 ? 0 : w.stride_b[d];
   std::int64_t index[max_rank + 1] = {};
   std::int64_t at_a = w.start_a;
   std::int64_t at_b = w.start_b;
-  while (true) {
-    row(at_a, at_b);
-    int d = outer - 1;
-    for (; d >= 0; --d) {
-      at_a += w.stride_a[d];
-      at_b += w.stride_b[d];
-      if (++index[d] < w.extent[d]) break;
-      at_a -= w.extent[d] * w.stride_a[d];
-      at_b -= w.extent[d] * w.stride_b[d];
-      index[d] = 0;
-    }
-    if (d < 0) return;
-  }
+  do {
+    for (std::int64_t i = 0; i < rows; ++i) row(at_a + i * stride_a, at_b + i * stride_b);
+  } while (next_rows(w, index, at_a, at_b));
 }
 
 }  // namespace shardwise::detail

@@ -52,11 +52,11 @@ struct GradSlot {
 
 template <class = void>
 void add_in_place(DType dtype, void* into, const void* from, std::int64_t n) {
-  visit_dtype(dtype, [&]<class T>(T) {
+  visit_dtype_as_reals(dtype, n, [&]<class T>(T, std::int64_t count) {
     if constexpr (!std::is_integral_v<T>) {  // integers have no gradient
       T* __restrict a = static_cast<T*>(into);
       const T* __restrict b = static_cast<const T*>(from);
-      for (std::int64_t i = 0; i < n; ++i) a[i] = static_cast<T>(a[i] + b[i]);
+      for (std::int64_t i = 0; i < count; ++i) a[i] = static_cast<T>(a[i] + b[i]);
     }
   });
 }

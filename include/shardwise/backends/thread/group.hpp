@@ -180,9 +180,8 @@ class BasicThreadGroup : public ThreadGate {
       if (failed()) throw_failure(me, call);
       if (!signal.wait([&] { return all_taken(number) || failed(); }, world_->patience(), limit) && !failed())
         world_->fail({FailureKind::timeout,
-                      "shardwise::" + operation_text(call, me.axis) + ": deadline of " +
-                          std::to_string(me.deadline.count()) + " ms passed on " + rank_text(me.rank) +
-                          ", whose input is still to be read by other ranks",
+                      text("shardwise::", operation_text(call, me.axis), ": deadline of ", me.deadline.count(),
+                           " ms passed on ", rank_text(me.rank), ", whose input is still to be read by other ranks"),
                       world_rank(me.rank)});
     }
     posts_.sweep(me.rank);

@@ -1,4 +1,4 @@
-// Elementwise functions of one tensor and their derivatives: one switch outside the loop, one loop a function.
+// Elementwise functions of one tensor and their derivatives, chosen by the compiler or, one switch outside the loop, at run time.
 // Layer: ops.
 #pragma once
 
@@ -10,6 +10,19 @@
 #include <shardwise/ops/kernels/loop.hpp>
 
 namespace shardwise::detail::kernels {
+
+template <Unary F, class T>
+void unary(const T* x, T* y, std::int64_t n) {
+  map(x, y, n, UnaryFunction<F>());
+}
+// dx = f'(v) dy, where v is y or x, whichever the derivative reads.
+template <Unary F, class T>
+void unary_backward(const T* v, const T* dy, T* dx, std::int64_t n) {
+  if constexpr (F == Unary::neg)
+    map(dy, dx, n, UnaryFunction<F>());
+  else
+    zip(v, dy, dx, n, UnaryDerivative<F>());
+}
 
 /// y = f(x). All but `neg` need a real element type.
 template <class T>
