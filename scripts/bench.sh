@@ -4,6 +4,7 @@
 #   gates   the figures of redistribute that have limits, between threads and between processes, in about two minutes once
 #           built: GATE <name> <measured> <limit> ok|over; status 1 if one is over
 #   start   how long processes take from their start to their first collective
+#   switch  the ways of a collective over messages against each other, for 3 to 32 ranks over Gloo
 #   peers   redistribute beside raw MPI, ScaLAPACK, FFTW and PyTorch, in one table; installs what Debian and the Python index have
 #   growth  how redistribute grows with ranks and sizes, as tables
 # SHARDWISE_TORCH_PYTHON names a Python with PyTorch to stand beside it.
@@ -11,9 +12,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 task=${1:-all}
 case $task in
-  all | gates | start | peers | growth) ;;
+  all | gates | start | switch | peers | growth) ;;
   *)
-    printf "bench: unknown task '%s' (known: all gates start peers growth)\n" "$task" >&2
+    printf "bench: unknown task '%s' (known: all gates start switch peers growth)\n" "$task" >&2
     exit 2
     ;;
 esac
@@ -103,6 +104,12 @@ if [ "$task" = start ]; then
   start_times
   exit
 fi
+if [ "$task" = switch ]; then
+  scripts/setup.sh gloo
+  build_target bench_switch
+  for ranks in 3 4 8 16 32; do scripts/launch.sh -n "$ranks" --no-prefix "$build/bench/bench_switch"; done
+  exit
+fi
 if [ "$task" = peers ]; then
   scripts/setup.sh peers || printf 'bench: going on with the peers that are here\n' >&2
   if [ -z "${SHARDWISE_TORCH_PYTHON:-}" ]; then
@@ -165,4 +172,5 @@ printf '\n'
 start_times
 printf '\n'
 "$build/bench/bench_redistribute_async"
+scripts/launch.sh -n 4 --no-prefix "$build/bench/bench_redistribute_async"
 python3 bench/compile/times.py

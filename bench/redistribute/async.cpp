@@ -1,5 +1,6 @@
-// Moves in two halves, 4 ranks as threads: what a late rank costs the others, with redistribute_async and with redistribute, and what
-// the two halves cost where nobody is late. Every result is checked. Arguments: size (2048), pairs (15).
+// Moves in two halves, 4 ranks as threads, or as the processes of a launcher: what a late rank costs the others, with
+// redistribute_async and with redistribute, and what the two halves cost where nobody is late. Every result is checked. Arguments:
+// size (2048), pairs (15).
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include <ctime>
 #include <thread>
 
+#include <shardwise/backends/any.hpp>
 #include <shardwise/core.hpp>
 #include <shardwise/redistribute/async.hpp>
 
@@ -22,7 +24,7 @@ constexpr int ranks = 4;
 constexpr int late = ranks - 1;
 constexpr auto delay = std::chrono::milliseconds(100);
 
-using Mesh = DeviceMesh<ThreadCommunicator, "tp">;
+using Mesh = DeviceMesh<AnyCommunicator, "tp">;
 template <class... P>
 using Matrix = DTensor<float, 2, Mesh, P...>;
 
@@ -50,7 +52,22 @@ std::int64_t wrong(const X& x, float factor) {
   return n;
 }
 
-std::atomic<std::int64_t> wrong_elements{0};
+std::atomic<std::int64_t> wrong_elements{0};  // of this process' ranks
+
+bool launched() {
+  static const bool is = detail::was_launched(detail::read_environment());
+  return is;
+}
+bool prints() { return !launched() || from_env().rank() == 0; }
+
+// f(world) on each of the ranks: threads of this process, or this process.
+template <class F>
+void on_ranks(F&& f) {
+  if (launched())
+    f(from_env());
+  else
+    run_ranks(ranks, [&](ThreadCommunicator world) { f(AnyCommunicator(world)); });
+}
 
 // The computation that the move is to hide behind: some milliseconds of one core, no memory.
 void compute() {
@@ -65,7 +82,7 @@ void compute() {
 template <class Start>
 bench::Pairs with_late_rank(std::int64_t size, int pairs, bool late_to_wait, Start start) {
   bench::Pairs result;
-  run_ranks(ranks, [&](ThreadCommunicator world) {
+  on_ranks([&](const AnyCommunicator& world) {
     const auto mesh = init_device_mesh<"tp">(world, {ranks});
     const auto x = filled<Matrix<Shard<0>>>(mesh, size, 1);
     for (int i = -1; i < pairs; ++i) {
@@ -106,7 +123,7 @@ struct Now {
 template <class Target, class X>
 bench::Pairs both_halves(std::int64_t size, int pairs, int repeat) {
   bench::Pairs result;
-  run_ranks(ranks, [&](ThreadCommunicator world) {
+  on_ranks([&](const AnyCommunicator& world) {
     bench::pin_to_core(world.rank());
     const auto mesh = init_device_mesh<"tp">(world, {ranks});
     const X x = filled<X>(mesh, size, X::placements[0].is_partial() ? static_cast<float>(world.rank() + 1) : 1.0f);
@@ -143,29 +160,43 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: %s [size >= 1] [pairs >= 1]\n", argv[0]);
     return 1;
   }
-  std::printf("%lld x %lld float, Shard(0) -> Shard(1), %d ranks as threads, one of them %lld ms late\n",
-              static_cast<long long>(size), static_cast<long long>(size), ranks,
-              static_cast<long long>(std::chrono::milliseconds(delay).count()));
-  bench::print_heading("An early rank until its computation is done, against the computation alone");
-  bench::print_ratio("redistribute_async, a rank starts late",
-                     with_late_rank(size, pairs, false, [](const auto& x) { return redistribute_async<Shard<1>>(x); }),
-                     0, 1e-3, "ms");
-  bench::print_ratio("redistribute, a rank comes late",
-                     with_late_rank(size, pairs, false,
-                                    [](const auto& x) { return Now<Matrix<Shard<1>>>{redistribute<Shard<1>>(x)}; }),
-                     0, 1e-3, "ms");
-  bench::print_heading("The same and its result too, where the rank starts in time and waits late");
-  bench::print_ratio("redistribute_async, a rank waits late",
-                     with_late_rank(size, pairs, true, [](const auto& x) { return redistribute_async<Shard<1>>(x); }),
-                     0, 1e-3, "ms");
-  bench::print_heading("Both halves, nobody late, against redistribute");
-  bench::print_ratio("Shard(0) -> Shard(1)", both_halves<Shard<1>, Matrix<Shard<0>>>(size, pairs, 1), 0, 1e-3, "ms");
-  bench::print_ratio("Shard(0) -> Replicate", both_halves<Replicate, Matrix<Shard<0>>>(size, pairs, 1), 0, 1e-3, "ms");
-  bench::print_ratio("Partial -> Shard(0)", both_halves<Shard<0>, Matrix<Partial<>>>(size, pairs, 1), 0, 1e-3, "ms");
-  bench::print_ratio("Partial -> Replicate (not shared in two halves)",
-                     both_halves<Replicate, Matrix<Partial<>>>(size, pairs, 1), 0, 1e-3, "ms");
-  bench::print_ratio("32 x 32, Shard(0) -> Shard(1)", both_halves<Shard<1>, Matrix<Shard<0>>>(32, pairs, 64), 0, 64e-6,
-                     "us");
-  std::printf("\nwrong results: %lld\n", static_cast<long long>(wrong_elements.load()));
-  return wrong_elements == 0 ? 0 : 1;
+  if (launched() && from_env().size() != ranks) {
+    std::fprintf(stderr, "%s: it takes %d ranks, not %d\n", argv[0], ranks, from_env().size());
+    return 1;
+  }
+  const char* const kind = !launched()           ? "threads"
+                           : from_env().direct() ? "processes that share memory"
+                                                 : "processes that send messages";
+  const auto heading = [](const char* title) {
+    if (prints()) bench::print_heading(title);
+  };
+  const auto print = [](const char* what, const bench::Pairs& figures, double unit = 1e-3, const char* name = "ms") {
+    if (prints()) bench::print_ratio(what, figures, 0, unit, name);
+  };
+  if (prints())
+    std::printf("%lld x %lld float, Shard(0) -> Shard(1), %d ranks as %s, one of them %lld ms late\n",
+                static_cast<long long>(size), static_cast<long long>(size), ranks, kind,
+                static_cast<long long>(std::chrono::milliseconds(delay).count()));
+  heading("An early rank until its computation is done, against the computation alone");
+  print("redistribute_async, a rank starts late",
+        with_late_rank(size, pairs, false, [](const auto& x) { return redistribute_async<Shard<1>>(x); }));
+  print("redistribute, a rank comes late", with_late_rank(size, pairs, false, [](const auto& x) {
+          return Now<Matrix<Shard<1>>>{redistribute<Shard<1>>(x)};
+        }));
+  heading("The same and its result too, where the rank starts in time and waits late");
+  print("redistribute_async, a rank waits late",
+        with_late_rank(size, pairs, true, [](const auto& x) { return redistribute_async<Shard<1>>(x); }));
+  heading("Both halves, nobody late, against redistribute");
+  print("Shard(0) -> Shard(1)", both_halves<Shard<1>, Matrix<Shard<0>>>(size, pairs, 1));
+  print("Shard(0) -> Replicate", both_halves<Replicate, Matrix<Shard<0>>>(size, pairs, 1));
+  print("Partial -> Shard(0)", both_halves<Shard<0>, Matrix<Partial<>>>(size, pairs, 1));
+  print("Partial -> Replicate (not shared in two halves)", both_halves<Replicate, Matrix<Partial<>>>(size, pairs, 1));
+  print("32 x 32, Shard(0) -> Shard(1)", both_halves<Shard<1>, Matrix<Shard<0>>>(32, pairs, 64), 64e-6, "us");
+  std::int64_t wrong = wrong_elements;
+  if (launched()) {
+    const std::int64_t mine = wrong;
+    from_env().all_reduce<std::int64_t>({&mine, 1}, {&wrong, 1}, ReduceOp::sum);
+  }
+  if (prints()) std::printf("\nwrong results: %lld\n", static_cast<long long>(wrong));
+  return wrong == 0 ? 0 : 1;
 }

@@ -65,7 +65,6 @@ void print_line(const Ranks& ranks, const Line& l) {
         static_cast<long long>(r.bound_bytes), shape, l.dtype.c_str(), l.transition.c_str(), r.mesh.c_str(), time * 1e6,
         static_cast<double>(r.bound_bytes) / time * 1e-9, static_cast<double>(r.received_bytes) / time * 1e-9,
         r.wall.ratio(), spread, r.processor.ratio(), static_cast<long long>(r.wrong));
-  if (!r.note.empty()) print(ranks, "# bound: %s (%s)\n", r.bound.c_str(), r.note.c_str());
 }
 
 void write_json(const std::string& file, const Options& o, const std::string& kind, const std::vector<Line>& lines) {

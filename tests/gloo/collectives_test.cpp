@@ -184,7 +184,7 @@ TEST_CASE("large messages arrive whole") {
         }) == "");
 }
 
-TEST_CASE("more ranks than send to each other directly: Bruck's way, the ring and the trees") {
+TEST_CASE("more ranks than send to each other directly") {
   for (const int n : {9, 12}) {
     CAPTURE(n);
     CHECK(run_gloo(n, [](const MessageCommunicator& c) {
@@ -203,6 +203,62 @@ TEST_CASE("more ranks than send to each other directly: Bruck's way, the ring an
             c.scatter_v<float>(all, counts, part, 3);
             expect(part == mine, "scatter_v");
           }) == "");
+  }
+}
+
+// By name: which one a call takes depends on sizes and numbers of ranks.
+TEST_CASE("every way of an all_gather, a scatter, a broadcast and an all_reduce gives the same") {
+  for (const int n : {2, 3, 5, 9}) {
+    CAPTURE(n);
+    CHECK(
+        run_gloo(n, [](const MessageCommunicator& c) {
+          std::vector<std::int64_t> counts(static_cast<std::size_t>(c.size()));
+          for (std::size_t r = 0; r < counts.size(); ++r)
+            counts[r] = static_cast<std::int64_t>(r % 3 == 1 ? 0 : 1 + r * 5000);
+          const detail::BlockOffsets at(counts, sizeof(float));
+          std::vector<float> right;
+          for (int r = 0; r < c.size(); ++r)
+            right.insert(right.end(), static_cast<std::size_t>(counts[static_cast<std::size_t>(r)]),
+                         static_cast<float>(r + 1));
+          const auto bytes = [](std::vector<float>& v) { return reinterpret_cast<std::byte*>(v.data()); };
+          const auto own = [&](std::size_t i) { return right[i] == static_cast<float>(c.rank() + 1); };
+          CallInfo call;
+          call.collective = Collective::all_gather;
+          using detail::MessageChannel;
+          for (const auto gather : {&detail::all_gather_direct, &detail::all_gather_bruck, &detail::all_gather_ring}) {
+            std::vector<float> all(right.size(), 0.0f);
+            for (std::size_t i = 0; i < all.size(); ++i)
+              if (own(i)) all[i] = right[i];
+            c.on_messages(call, [&](MessageChannel& channel) { gather(channel, bytes(all), at); });
+            expect(all == right, "all_gather");
+          }
+          for (const auto scatter : {&detail::scatter_direct, &detail::scatter_tree})
+            for (const int root : {0, c.size() - 1}) {
+              std::vector<float> all(right), part(static_cast<std::size_t>(counts[static_cast<std::size_t>(c.rank())]));
+              if (c.rank() != root) all.assign(all.size(), 0.0f);
+              c.on_messages(call,
+                            [&](MessageChannel& channel) { scatter(channel, bytes(all), bytes(part), at, root); });
+              expect(part == std::vector<float>(part.size(), static_cast<float>(c.rank() + 1)), "scatter");
+            }
+          for (const auto broadcast : {&detail::broadcast_tree, &detail::broadcast_scattered}) {
+            std::vector<float> all(right);
+            if (c.rank() != 1) all.assign(all.size(), 0.0f);
+            c.on_messages(
+                call, [&](MessageChannel& channel) { broadcast(channel, bytes(all), all.size() * sizeof(float), 1); });
+            expect(all == right, "broadcast");
+          }
+          for (const auto reduce : {&detail::all_reduce_in_one_step, &detail::all_reduce_in_two_steps}) {
+            std::vector<float> in(right), sum(in.size());
+            const auto ranks = static_cast<float>(c.size());
+            c.on_messages(call, [&](MessageChannel& channel) {
+              reduce(channel, detail::reduce_kernels<float>, bytes(in), bytes(sum), in.size() * sizeof(float),
+                     ReduceOp::sum);
+            });
+            bool same = true;
+            for (std::size_t i = 0; i < sum.size(); ++i) same = same && sum[i] == ranks * right[i];
+            expect(same, "all_reduce");
+          }
+        }) == "");
   }
 }
 

@@ -25,16 +25,24 @@
 
 namespace shardwise::detail {
 
-// Which way by size and number of ranks: estimates from what a message and a byte cost on a loopback.
+// Which way by size and number of ranks: measured over Gloo on a loopback of 2 cores for 3 to 32 ranks (bench/README.md says how,
+// and with what), where a byte costs the same wherever it goes; a network would rather send each byte over one link once.
 struct MessageSwitch {
-  // all_gather: up to so many ranks each sends to each. Beyond: Bruck's log2 steps for up to so many bytes in all, else a ring.
-  static constexpr int direct_ranks = 8;
-  static constexpr std::size_t bruck_bytes = 64 * 1024;
-  // all_reduce: up to so many bytes of all inputs together everyone gets all of them: one step instead of two.
+  // all_gather: up to so many ranks each sends to each. Beyond: Bruck's log2 steps for blocks of up to so many bytes (0.5 to 0.7
+  // of each to each with 8 to 32 ranks); larger ones each to each (0.7 of a ring with 16 ranks), from so many ranks on around a
+  // ring (0.4 of each to each with 32).
+  static constexpr int direct_ranks = 4;
+  static constexpr std::size_t bruck_block_bytes = 64 * 1024;
+  static constexpr int ring_ranks = 32;
+  // all_reduce: up to so many bytes of all inputs together everyone gets all of them: one step instead of two. They meet between
+  // 64 KiB (32 ranks) and 256 KiB (4 ranks).
   static constexpr std::size_t one_step_reduce_bytes = 128 * 1024;
-  // broadcast: from so many bytes on a scatter and an all_gather: the root sends each byte once.
-  static constexpr std::size_t scatter_broadcast_bytes = 256 * 1024;
-  // scatter: up to so many bytes in all, and beyond direct_ranks, a binomial tree.
+  // broadcast: with so many ranks, from so many bytes on, a scatter and an all_gather: the root sends each byte once. They
+  // meet between 1 MiB (4 ranks) and 4 MiB (8 and 32); with 3 ranks the tree is twice as fast.
+  static constexpr int scatter_broadcast_ranks = 4;
+  static constexpr std::size_t scatter_broadcast_bytes = 2 * 1024 * 1024;
+  // scatter: a binomial tree for up to so many bytes in all from so many ranks on. With fewer it is no faster (0.95 to 1.1).
+  static constexpr int tree_scatter_ranks = 33;
   static constexpr std::size_t tree_scatter_bytes = 64 * 1024;
 };
 
@@ -131,8 +139,10 @@ inline void all_gather_in_place(MessageChannel& channel, std::byte* out, const B
   if (channel.size() == 1) return;
   if (channel.size() <= MessageSwitch::direct_ranks)
     all_gather_direct(channel, out, at);
-  else if (at.total() <= MessageSwitch::bruck_bytes)
+  else if (at.total() <= MessageSwitch::bruck_block_bytes * static_cast<std::size_t>(channel.size()))
     all_gather_bruck(channel, out, at);
+  else if (channel.size() < MessageSwitch::ring_ranks)
+    all_gather_direct(channel, out, at);
   else
     all_gather_ring(channel, out, at);
 }
@@ -173,21 +183,25 @@ inline void reduce_scatter_bytes(MessageChannel& channel, const ReduceKernels& k
       kernels, out, channel.size(), [&](int r) { return r == rank ? in + at[rank] : term(r); }, bytes, op);
 }
 
-// `in` may be `out`.
-inline void all_reduce_bytes(MessageChannel& channel, const ReduceKernels& kernels, const std::byte* in, std::byte* out,
-                             std::size_t bytes, ReduceOp op) {
-  const int size = channel.size();
-  if (bytes * static_cast<std::size_t>(size) <= MessageSwitch::one_step_reduce_bytes) {
-    const BlockOffsets at(size, bytes);
-    const Buffer terms(at.total());
-    all_gather_bytes(channel, in, terms.data(), at);
-    reduce_in_rank_order(kernels, out, size, [&](int r) { return terms.data() + at[r]; }, bytes, op);
-    return;
-  }
+// `in` may be `out` in all of these.
+inline void all_reduce_in_one_step(MessageChannel& channel, const ReduceKernels& kernels, const std::byte* in,
+                                   std::byte* out, std::size_t bytes, ReduceOp op) {
+  const BlockOffsets at(channel.size(), bytes);
+  const Buffer terms(at.total());
+  all_gather_bytes(channel, in, terms.data(), at);
+  reduce_in_rank_order(kernels, out, channel.size(), [&](int r) { return terms.data() + at[r]; }, bytes, op);
+}
+inline void all_reduce_in_two_steps(MessageChannel& channel, const ReduceKernels& kernels, const std::byte* in,
+                                    std::byte* out, std::size_t bytes, ReduceOp op) {
   const BlockOffsets at =
-      BlockOffsets::parts(size, static_cast<std::int64_t>(bytes / kernels.element), kernels.element);
+      BlockOffsets::parts(channel.size(), static_cast<std::int64_t>(bytes / kernels.element), kernels.element);
   reduce_scatter_bytes(channel, kernels, in, out + at[channel.rank()], at, op);
   all_gather_in_place(channel, out, at);
+}
+inline void all_reduce_bytes(MessageChannel& channel, const ReduceKernels& kernels, const std::byte* in, std::byte* out,
+                             std::size_t bytes, ReduceOp op) {
+  const bool few = bytes * static_cast<std::size_t>(channel.size()) <= MessageSwitch::one_step_reduce_bytes;
+  (few ? all_reduce_in_one_step : all_reduce_in_two_steps)(channel, kernels, in, out, bytes, op);
 }
 
 // ---- from a root ---------------------------------------------------------------------------------------------------
@@ -257,19 +271,23 @@ inline void scatter_bytes(MessageChannel& channel, const std::byte* in, std::byt
                           int root) {
   if (channel.size() == 1)
     copy_bytes(out, in, at.total());
-  else if (channel.size() > MessageSwitch::direct_ranks && at.total() <= MessageSwitch::tree_scatter_bytes)
+  else if (channel.size() >= MessageSwitch::tree_scatter_ranks && at.total() <= MessageSwitch::tree_scatter_bytes)
     scatter_tree(channel, in, out, at, root);
   else
     scatter_direct(channel, in, out, at, root);
 }
 
-inline void broadcast_bytes(MessageChannel& channel, std::byte* data, std::size_t bytes, int root) {
-  const int size = channel.size();
-  if (size == 1) return;
-  if (size == 2 || bytes < MessageSwitch::scatter_broadcast_bytes) return broadcast_tree(channel, data, bytes, root);
-  const BlockOffsets at = BlockOffsets::parts(size, static_cast<std::int64_t>(bytes), 1);
+inline void broadcast_scattered(MessageChannel& channel, std::byte* data, std::size_t bytes, int root) {
+  const BlockOffsets at = BlockOffsets::parts(channel.size(), static_cast<std::int64_t>(bytes), 1);
   scatter_bytes(channel, data, data + at[channel.rank()], at, root);
   all_gather_in_place(channel, data, at);
+}
+inline void broadcast_bytes(MessageChannel& channel, std::byte* data, std::size_t bytes, int root) {
+  if (channel.size() == 1) return;
+  if (channel.size() < MessageSwitch::scatter_broadcast_ranks || bytes < MessageSwitch::scatter_broadcast_bytes)
+    broadcast_tree(channel, data, bytes, root);
+  else
+    broadcast_scattered(channel, data, bytes, root);
 }
 
 // ---- the others ------------------------------------------------------------------------------------------------------
