@@ -76,6 +76,23 @@ process_gates() {
   done
   return "$status"
 }
+# The same moves by PyTorch's DTensor over Gloo, where SHARDWISE_TORCH_PYTHON names a Python that has it: no gates.
+torch_lines() {
+  if [ -z "${SHARDWISE_TORCH_PYTHON:-}" ]; then
+    printf "PyTorch's DTensor is left out: SHARDWISE_TORCH_PYTHON names no Python that has it\n"
+    return 0
+  fi
+  local side
+  for side in 4096 32; do
+    "$SHARDWISE_TORCH_PYTHON" bench/peers/torch_redistribute.py "$side" "$side" float 5 4 | python3 -c '
+import json, sys
+for text in sys.stdin:
+    line = json.loads(text)
+    print("PyTorch, %s x %s, %-16s %8.1f of a copy by its processes, %8.2f ms" %
+          (sys.argv[1], sys.argv[1], line["transition"], line["ratio"], line["time_s"] * 1e3))' "$side" ||
+      printf 'PyTorch failed\n'
+  done
+}
 start_times() {
   local ranks memory
   printf 'From the start of the launcher to the end of the first collective (aims: 0.3 s for 4 local ranks, 2 s for 32)\n'
@@ -96,7 +113,7 @@ if [ "$task" = gates ]; then
   "$build/bench/bench_redistribute" --gates || status=1
   same_placement_gate || status=1
   process_gates || status=1
-  start_times | sed 's/^/# /' || status=1
+  { start_times && torch_lines; } | sed 's/^/# /' || status=1
   exit "$status"
 fi
 if [ "$task" = start ]; then
