@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds examples/names and runs it: a language model of letters, trained on one device and tensor-parallel on several
-# ranks. Arguments go to the program (`demo.sh --help`). `--backend thread|gloo`: ranks are threads (the default) or
+# ranks. Arguments go to the program (`demo.sh --help`). `--backend thread|gloo|mpi`: ranks are threads (the default) or
 # processes. The build is quiet unless it fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -29,9 +29,9 @@ while (($# > 0)); do
 done
 case $backend in
   thread) scripts/setup.sh build demo ;;
-  gloo) scripts/setup.sh build demo gloo ;;
+  gloo | mpi) scripts/setup.sh build demo "$backend" ;;
   *)
-    printf "demo: there is no backend '%s' here; known: thread, gloo\n" "$backend" >&2
+    printf "demo: there is no backend '%s' here; known: thread, gloo, mpi\n" "$backend" >&2
     exit 2
     ;;
 esac
@@ -39,8 +39,8 @@ build=build/demo
 log=$build/build.log
 mkdir -p "$build"
 options=(-D CMAKE_BUILD_TYPE=Release -D SHARDWISE_BUILD_TESTS=OFF -D SHARDWISE_BUILD_BENCH=OFF -D SHARDWISE_INSTALL=OFF)
-if [[ $backend == gloo ]]; then
-  options+=(-D SHARDWISE_GLOO=ON)
+if [[ $backend != thread ]]; then
+  options+=(-D "SHARDWISE_${backend^^}=ON")
 fi
 if command -v ccache >/dev/null; then
   options+=(-D CMAKE_CXX_COMPILER_LAUNCHER=ccache)
@@ -51,7 +51,7 @@ if ! { cmake -S . -B "$build" -G Ninja "${options[@]}" && cmake --build "$build"
   printf 'demo: the build failed\n' >&2
   exit 1
 fi
-if [[ $backend == gloo ]]; then
-  exec scripts/launch.sh -n "$ranks" "$build/examples/names" "${arguments[@]}"
+if [[ $backend != thread ]]; then
+  exec scripts/launch.sh -n "$ranks" --backend "$backend" "$build/examples/names" "${arguments[@]}"
 fi
 exec "$build/examples/names" "${arguments[@]}"

@@ -11,7 +11,8 @@ is printed whole, with its rank before it. Signals (INT, TERM, HUP, QUIT, USR1, 
 the others are ended, and launch.sh exits with the code of the first that failed.
 
   -n, --ranks RANKS    how many processes, 1 to 4096
-  --backend BACKEND    gloo (default) or mpi: mpi starts the ranks with mpirun or mpiexec
+  --backend BACKEND    gloo (default) or mpi: mpi starts the ranks with mpirun or mpiexec, or what SHARDWISE_MPIRUN names:
+                       that of the MPI which the program is linked with
   --address ADDRESS    where the ranks meet: HOST:PORT, [IPv6]:PORT or local:NAME (default: a fresh local name)
   --grace SECONDS      how long ranks may take to end by themselves after another failed (default 5)
   --no-prefix          print lines as they are, without the rank
@@ -209,8 +210,12 @@ start_local() {
 # mpirun copies its ranks' output as it comes; each rank rather writes to this shell's descriptors itself.
 start_mpi() {
   local mpirun flags=()
-  mpirun=$(command -v mpirun || command -v mpiexec) ||
-    refuse '--backend mpi needs mpirun or mpiexec (Debian: openmpi-bin or mpich)'
+  if [ -n "${SHARDWISE_MPIRUN-}" ]; then
+    mpirun=$(command -v -- "$SHARDWISE_MPIRUN") || refuse "SHARDWISE_MPIRUN is '$SHARDWISE_MPIRUN', which is no program"
+  else
+    mpirun=$(command -v mpirun || command -v mpiexec) ||
+      refuse '--backend mpi needs mpirun or mpiexec (Debian: openmpi-bin or mpich)'
+  fi
   if "$mpirun" --version 2>&1 | grep -qi 'open mpi\|open-mpi\|openrte'; then
     flags=(--oversubscribe)
     [ "$(id -u)" -ne 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1

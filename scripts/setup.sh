@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that what the named tasks need is installed: setup.sh [build] [test] [demo] [gloo] [bench] [peers] [ci] (default: build).
+# Makes sure that what the named tasks need is installed: setup.sh [build] [test] [demo] [gloo] [mpi] [mpich] [bench] [peers] [ci] (default: build).
 # Says what is missing and why. Installs Debian packages as root or with a password-free sudo; without those rights
 # it prints the names and stops with status 1. Changes nothing where nothing is missing.
 set -euo pipefail
@@ -40,6 +40,11 @@ need_gloo() {
     any_file /usr/share/cmake/Gloo/GlooConfig.cmake /usr/lib*/cmake/Gloo/GlooConfig.cmake
 }
 
+need_mpi() {  # Open MPI, which is the system's own where MPICH is installed too
+  need libopenmpi-dev "ranks as processes over MPI" command -v mpicxx.openmpi
+  need openmpi-bin "the launcher of processes over MPI" command -v mpirun.openmpi
+}
+
 for task in "${@:-build}"; do
   case $task in
     build)
@@ -54,19 +59,24 @@ for task in "${@:-build}"; do
       need pkg-config "the test of the pkg-config files" command -v pkg-config
       need meson "the test of the Meson build" command -v meson
       need_gloo
+      need_mpi
       ;;
     demo)
       need wamerican "the word list that the demo trains on" any_file /usr/share/dict/american-english /usr/share/dict/words
       ;;
     gloo) need_gloo ;;
+    mpi) need_mpi ;;
+    mpich)
+      need libmpich-dev "ranks as processes over MPI, with MPICH" command -v mpicxx.mpich
+      need mpich "MPICH's launcher" command -v mpirun.mpich
+      ;;
     bench)
       need valgrind "the gate that counts instructions" command -v valgrind
       need_gloo
       ;;
     peers)
       need python3 "the table of peers" command -v python3
-      need openmpi-bin "peers of redistribute: processes over MPI" command -v mpirun.openmpi
-      need libopenmpi-dev "peers of redistribute: MPI" command -v mpicxx.openmpi
+      need_mpi
       need libscalapack-openmpi-dev "peers of redistribute: ScaLAPACK's pdgemr2d" any_file /usr/lib/*/libscalapack-openmpi.so
       need libfftw3-dev "peers of redistribute: FFTW" any_file /usr/include/fftw3.h
       need libfftw3-mpi-dev "peers of redistribute: FFTW's transpose" any_file /usr/include/fftw3-mpi.h
@@ -80,7 +90,7 @@ for task in "${@:-build}"; do
       need clang-format-19 "the format check" command -v clang-format-19
       ;;
     *)
-      printf "setup: unknown task '%s' (known: build test demo gloo bench peers ci)\n" "$task" >&2
+      printf "setup: unknown task '%s' (known: build test demo gloo mpi mpich bench peers ci)\n" "$task" >&2
       exit 2
       ;;
   esac

@@ -66,6 +66,7 @@ inline std::shared_ptr<ProcessWorld> join_world_of(const LaunchEnvironment& envi
     // Rank 0 says where, unless the variables do.
     if (place.endpoint.empty()) place = meet_over_mpi(MPI_COMM_WORLD, environment, default_deadline());
     place.connect = &connect_over_mpi;
+    place.after_failure = &MpiRuntime::expect_trouble;
   }
 #endif
 #if defined(SHARDWISE_HAS_GLOO)

@@ -44,6 +44,7 @@ inline ProcessCommunicator join_over_mpi(MPI_Comm comm, std::chrono::millisecond
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   if (launched.by_mpi && launched.size != size) start_mpi(launched);  // says why not
   WorldPlace place = meet_over_mpi(comm, launched, deadline);
+  place.after_failure = &MpiRuntime::expect_trouble;
   place.transport = MpiTransport::on(comm, deadline);
   return ProcessWorld::join(std::move(place))->communicator();
 }

@@ -72,7 +72,7 @@ struct MpiMeeting {
 // A world's place: `environment`'s but for rank, size and where to meet. Ranks: all of `comm`. Throws: TimeoutError.
 inline WorldPlace meet_over_mpi(MPI_Comm comm, const LaunchEnvironment& environment,
                                 std::chrono::milliseconds deadline) {
-  MpiRuntime& runtime = MpiRuntime::start();
+  MpiRuntime::start();
   const MpiClock::time_point until = MpiClock::now() + deadline;
   WorldPlace place = place_of(environment);
   place.deadline = deadline;
@@ -88,7 +88,7 @@ inline WorldPlace meet_over_mpi(MPI_Comm comm, const LaunchEnvironment& environm
   const auto finish = [&](MPI_Request request) {
     if (finish_by(request, until)) return;
     said.release();  // NOLINT: MPI still reads and writes there
-    runtime.expect_trouble();
+    MpiRuntime::expect_trouble();
     throw TimeoutError(text("shardwise::rendezvous: rank ", place.rank, " of a communicator of MPI's with ", place.size,
                             " ranks waited in vain: not all of them came within ", deadline.count(), " ms"));
   };

@@ -82,7 +82,7 @@ class MpiRuntime {
   ~MpiRuntime() {
     if (!initialised_here_ || !usable()) return;
     const std::chrono::milliseconds limit =
-        trouble_.load() ? std::min(patience_after_failure, default_deadline()) : default_deadline();
+        trouble().load() ? std::min(patience_after_failure, default_deadline()) : default_deadline();
     MPI_Request all = MPI_REQUEST_NULL;
     if (MPI_Ibarrier(MPI_COMM_WORLD, &all) != MPI_SUCCESS) return;
     try {
@@ -111,7 +111,7 @@ class MpiRuntime {
   }
 
   // Some rank may never come to the end.
-  void expect_trouble() { trouble_.store(true); }
+  static void expect_trouble() { trouble().store(true); }
 
  private:
   MpiRuntime() : thread_(std::this_thread::get_id()) {
@@ -127,12 +127,16 @@ class MpiRuntime {
     initialised_here_ = true;
   }
 
+  static std::atomic<bool>& trouble() {
+    static std::atomic<bool> expected{false};
+    return expected;
+  }
+
   static constexpr std::chrono::milliseconds patience_after_failure{10'000};
 
   std::thread::id thread_;
   int level_ = MPI_THREAD_SINGLE;  // the threads of this library call nothing: enough
   bool initialised_here_ = false;
-  std::atomic<bool> trouble_{false};
 };
 
 // "Open MPI v4.1.4", "MPICH Version: 4.0.2".

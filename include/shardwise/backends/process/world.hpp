@@ -42,6 +42,7 @@ struct WorldPlace {
   bool shares_memory = true;  // with the ranks of its host
   ConnectTransport connect = nullptr;
   std::shared_ptr<Transport> transport;  // instead: reaches all others already
+  void (*after_failure)() = nullptr;  // called at the end of a world that failed
 
   bool has_network() const { return connect != nullptr || transport != nullptr; }
 };
@@ -59,6 +60,7 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
 
   // Leaves in peace: the others need not wait for this rank. Rank 0 stays until they have left too: its process holds the store.
   ~ProcessWorld() override {
+    if (place_.after_failure != nullptr && failed()) place_.after_failure();
     // Whoever found it says it too, but perhaps later than this rank's end is heard elsewhere.
     if (failed()) rendezvous_->announce(failure());
     if (host_ != nullptr) {
