@@ -211,3 +211,12 @@ TEST_CASE("arange counts in row-major order, by a shape or by a number") {
   CHECK(arange<std::int64_t>(4).shape() == Shape<1>{4});
   CHECK(equal(arange<double>({5}), arange<double>(5)));
 }
+
+TEST_CASE("more elements than any memory holds are refused, also where their number overflows to nothing") {
+  constexpr std::int64_t large = std::int64_t(1) << 32;
+  CHECK_THROWS_WITH_AS((void)zeros<float>({large, large}),
+                       "shardwise::Tensor: [4294967296, 4294967296] has more elements than any memory holds",
+                       ShapeError);
+  CHECK_THROWS_AS((void)ones<std::uint8_t>({large, large, large}), ShapeError);
+  CHECK(zeros<float>({large, 0, large}).size() == 0);
+}

@@ -110,7 +110,7 @@ auto view_scalapack_transposed(T* local, const std::int64_t (&shape)[2], const D
   if constexpr (fits) {
     using Y = DTensor<T, 2, Mesh, detail::TransposedMatrix<Normalized<P, 2>>...>;
     const detail::Extents global(Shape<2>{shape[1], shape[0]});
-    detail::require_sizes(global);
+    detail::check_sizes(global);
     return detail::share_tensor<T, 2, typename Y::layout_type>(
         detail::Buffer::view(local), global, detail::local_extents<typename Y::layout_type>(mesh, global), mesh);
   }

@@ -22,6 +22,7 @@ struct PlanFacts {
   std::size_t second_style = N;
   std::size_t ambiguous = N;  // tells indices of a run-time list apart
   std::size_t unsupported = N;  // shards parameters of a layer that it does not know, or of a module without any
+  Name repeated;  // a name that two members of one module have
 };
 
 // The descent is an argument of the function, not of the template: g++ 12 takes two for one that differ in their flags alone.
@@ -157,10 +158,31 @@ constexpr void gather_members(MemberTypes<M...>, PlanFacts<N>& facts,
   (MemberFacts<M>::template gather<plan>(facts, numbers), ...);
 }
 
+template <class X>
+constexpr Name name_of_member() {
+  if constexpr (requires { X::child_name; })
+    return X::child_name;
+  else if constexpr (requires { X::param_name; })
+    return X::param_name;
+  else
+    return Name();
+}
+// The first name that two members have; empty where there is none.
+template <class... M>
+constexpr Name repeated_name(MemberTypes<M...>) {
+  const Name names[] = {name_of_member<M>()..., Name()};
+  for (std::size_t i = 0; i < sizeof...(M); ++i)
+    for (std::size_t j = 0; j < i; ++j)
+      if (!names[i].empty() && names[i] == names[j]) return names[i];
+  return Name();
+}
+
 template <auto plan, class M, std::size_t N>
 constexpr void gather_facts(PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers) {
   if constexpr (plan.size > 0) {
     std::size_t sharding = N;
+    const Name repeated = repeated_name(member_types<M>());
+    if (!repeated.empty()) facts.repeated = repeated;
     gather_own<plan, 0, M>(facts, numbers, sharding);
     gather_members<plan>(member_types<M>(), facts, numbers);
   }
@@ -222,6 +244,8 @@ template <bool Found, Name pattern>
 inline constexpr bool rule_treats_all_indices_alike = !Found;
 template <bool Found, Name pattern>
 inline constexpr bool style_knows_the_layer = !Found;
+template <bool Found, Name name>
+inline constexpr bool members_have_names_of_their_own = !Found;
 
 // What parallelize_module takes.
 template <class M>

@@ -257,6 +257,9 @@ template <auto plan_or_style, class M, class Mesh>
         style_knows_the_layer<(facts.unsupported < plan.size), pattern_or_none<plan>(facts.unsupported)>,
         "shardwise::parallelize_module: [Q4] the style does not know this layer: ColwiseParallel and RowwiseParallel shard linear "
         "and embedding layers (of your own: Param<Scope, name, rank, LinearLayer>)");
+    static_assert(
+        members_have_names_of_their_own<!facts.repeated.empty(), facts.repeated>,
+        "shardwise::parallelize_module: [Q12] two members of a module have one name; give each a name of its own");
     constexpr std::size_t unmatched = first_unmatched<plan>(facts);
     if constexpr (is_strict<std::remove_cvref_t<decltype(plan_or_style)>>)
       static_assert(

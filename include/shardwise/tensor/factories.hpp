@@ -20,14 +20,9 @@ constexpr Shape<R> to_shape(const std::int64_t (&shape)[R]) {
   return s;
 }
 
-inline void require_sizes(const Extents& shape) {
-  for (int d = 0; d < shape.rank; ++d)
-    SHARDWISE_REQUIRE(shape[d] >= 0, text("shardwise::Tensor: a size of ", shape[d], " in ", shape), ShapeError);
-}
-
 template <class T, std::size_t R>
 Tensor<T, R> make_plain(const std::int64_t (&shape)[R]) {
-  require_sizes(Extents(to_shape(shape)));
+  check_sizes(Extents(to_shape(shape)));
   return make_tensor<T, R, Local<Host>>(Extents(to_shape(shape)), typename MeshHandle<Local<Host>>::Mesh{});
 }
 
@@ -39,7 +34,7 @@ auto make_placed(const DeviceMesh<Comm, Axes...>& mesh, const Shape<R>& shape) {
                 "shardwise::zeros: [P1] one placement per mesh axis: zeros<float, Shard<0>>(mesh, shape)");
   static_assert((shard_dim_in_range<P, R> && ...),
                 "shardwise::zeros: [P2] the shard dimension exists in the tensor; choose one from -rank to rank - 1");
-  require_sizes(Extents(shape));
+  check_sizes(Extents(shape));
   return make_tensor<T, R, Distributed<Mesh, Normalized<P, R>...>>(Extents(shape), mesh);
 }
 

@@ -77,9 +77,16 @@ struct TensorImpl {
 [[gnu::noinline]] inline Ref<TensorImpl> make_impl(const Extents& global, const Extents& local, std::size_t element) {
   return share_impl(Buffer(static_cast<std::size_t>(local.elements()) * element), global, local);
 }
+// None negative, and no more elements than 64 bits can count the bytes of.
 [[gnu::noinline]] inline void check_sizes(const Extents& sizes) {
-  for (int d = 0; d < sizes.rank; ++d)
+  std::int64_t elements = 1;
+  bool counted = true;
+  for (int d = 0; d < sizes.rank; ++d) {
     SHARDWISE_REQUIRE(sizes[d] >= 0, text("shardwise::Tensor: a size of ", sizes[d], " in ", sizes), ShapeError);
+    counted = counted && !__builtin_mul_overflow(elements, sizes[d], &elements);
+  }
+  SHARDWISE_REQUIRE(counted && elements <= std::int64_t(1) << 58,
+                    text("shardwise::Tensor: ", sizes, " has more elements than any memory holds"), ShapeError);
 }
 [[gnu::noinline]] inline Ref<TensorImpl> make_zeroed(const Extents& sizes, std::size_t element) {
   check_sizes(sizes);
