@@ -154,6 +154,21 @@ inline void reduce_blocks(const ReduceKernels& kernels, void* out, const void* c
   if (stream) stream_fence();
 }
 
+// data[i] /= by, as averages are divided.
+template <class = void>
+void divide_blocks(const ReduceKernels& kernels, void* data, std::int64_t n, int by) {
+  constexpr std::size_t widest = 16;
+  alignas(64) std::byte acc[reduce_block * widest] = {};
+  for (std::int64_t at = 0; at < n; at += reduce_block) {
+    const std::int64_t m = n - at < reduce_block ? n - at : reduce_block;
+    auto* block = static_cast<std::byte*>(data) + static_cast<std::size_t>(at) * kernels.element;
+    const std::size_t bytes = static_cast<std::size_t>(m) * kernels.element;
+    kernels.widened ? kernels.load(acc, block, m) : static_cast<void>(std::memcpy(acc, block, bytes));
+    kernels.divide(acc, by);
+    kernels.widened ? kernels.store(block, acc, m) : static_cast<void>(std::memcpy(block, acc, bytes));
+  }
+}
+
 // At most so many terms meet in one reduction.
 inline constexpr int max_ranks_reduced = 1024;
 

@@ -238,9 +238,7 @@ class DeviceMesh {
   }
 
   /// The same ranks in the same grid (names are part of the type already).
-  friend bool operator==(const DeviceMesh& a, const DeviceMesh& b) {
-    return a.grid_ == b.grid_ || (a.grid_->shape == b.grid_->shape && a.grid_->ranks == b.grid_->ranks);
-  }
+  friend bool operator==(const DeviceMesh& a, const DeviceMesh& b) { return a.grid_ == b.grid_ || a.lies_as(b); }
   const void* identity() const { return grid_.get(); }
 
   template <Name Axis>
@@ -254,6 +252,10 @@ class DeviceMesh {
   const Grid& grid() const { return *grid_; }
 
  private:
+  [[gnu::noinline]] bool lies_as(const DeviceMesh& other) const {
+    return grid_->shape == other.grid_->shape && grid_->ranks == other.grid_->ranks;
+  }
+
   const Comm* find(std::uint32_t set) const {
     for (const auto& known : grid_->groups)
       if (known.axes == set) return known.comm.get();

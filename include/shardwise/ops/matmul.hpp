@@ -2,7 +2,6 @@
 // fused; with their placement rules and gradients. Layer: ops.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <utility>
 
@@ -132,6 +131,28 @@ constexpr bool bias_fits_rule(const PlacementList<N>& out, int rank) {
     return bias_fits(Bias::placements, out, rank);
 }
 
+// y = a b, or a b^T, for each of a batch; plus `bias` in each row, where there is one. Whatever the placements are, compiled once.
+template <class T>
+[[gnu::noinline]] void multiply(const ProductShape& shape, bool transposed, const T* a, const T* b, T* y,
+                                const T* bias) {
+  const auto [batch, rows, n, k] = shape;
+  for (std::int64_t r = 0; bias != nullptr && r < rows; ++r)
+    std::memcpy(y + r * n, bias, static_cast<std::size_t>(n) * sizeof(T));
+  for (std::int64_t i = 0; i < batch; ++i)
+    kernels::gemm(false, transposed, rows, n, k, a + i * rows * k, b + i * n * k, y + i * rows * n, bias != nullptr);
+}
+
+// The node of a product; `bias`: null where there is none.
+template <class T>
+[[gnu::noinline]] Ref<ProductNode<T>> product_node(const char* name, const TensorImpl& a, const TensorImpl& b,
+                                                   const TensorImpl* bias, const ProductShape& shape, bool transposed) {
+  auto node = make_node<ProductNode<T>>(name, a.buffer, b.buffer, shape, transposed);
+  node->inputs.push_back(a.slot);
+  node->inputs.push_back(b.slot);
+  if (bias != nullptr) node->inputs.push_back(bias->slot);
+  return node;
+}
+
 template <bool Transposed, class Y, class A, class B, class Bias>
 Y product(const char* name, const A& a, const B& b, [[maybe_unused]] const Bias& bias, const Extents& global) {
   using T = typename A::value_type;
@@ -143,36 +164,28 @@ Y product(const char* name, const A& a, const B& b, [[maybe_unused]] const Bias&
   constexpr int first = B::rank > 2 ? last - 1 : 0;  // the leading dimensions before it are a batch
   const ProductShape shape{left.elements(0, first), left.elements(first, last),
                            Transposed ? right[0] : right[right.rank - 1], left[last]};
-  const auto [batch, rows, n, k] = shape;
   constexpr bool may_have_bias = !std::is_same_v<Bias, NoBias>;
-  bool with_bias = false;
-  if constexpr (may_have_bias) with_bias = bias.defined();
-  bool bias_here = with_bias;
+  const TensorImpl* with_bias = nullptr;
+  if constexpr (may_have_bias) with_bias = bias.impl().get();
+  bool bias_here = with_bias != nullptr;
   if constexpr (A::distributed) {
     for (std::size_t i = 0; i < rule.out.size(); ++i)
       if (bias_counts_once(rule.out[i]) && a.mesh().grid().coordinate[i] != 0) bias_here = false;
     if (!a.mesh().is_member()) return y;
   }
-  if constexpr (may_have_bias)
-    for (std::int64_t r = 0; bias_here && r < rows; ++r)
-      std::memcpy(y.data() + r * n, bias.data(), static_cast<std::size_t>(n) * sizeof(T));
-  for (std::int64_t i = 0; i < batch; ++i)
-    kernels::gemm(false, Transposed, rows, n, k, a.data() + i * rows * k, b.data() + i * n * k, y.data() + i * rows * n,
-                  bias_here);
+  multiply(shape, Transposed, a.data(), b.data(), y.data(),
+           bias_here ? with_bias->buffer.template as<const T>() : nullptr);
   if constexpr (FieldElement<T>) {
-    bool wanted = wants_grad(a) || wants_grad(b);
-    if constexpr (may_have_bias) wanted = wanted || (with_bias && wants_grad(bias));
-    if (wanted) {
-      auto node = make_node<ProductNode<T>>(name, a.impl()->buffer, b.impl()->buffer, shape, Transposed);
-      node->pa = pending_rule(A::placements, rule.out);
-      node->pb = pending_rule(B::placements, rule.out);
-      node->inputs.push_back(a.impl()->slot);
-      node->inputs.push_back(b.impl()->slot);
-      if constexpr (may_have_bias)
-        if (with_bias) {
-          node->pbias = bias_pending(Bias::placements, rule.out);
-          node->inputs.push_back(bias.impl()->slot);
-        }
+    const bool slot_of_bias = with_bias != nullptr && with_bias->slot != nullptr;
+    if (tape_state().enabled && (a.requires_grad() || b.requires_grad() || slot_of_bias)) {
+      auto node = product_node<T>(name, *a.impl(), *b.impl(), with_bias, shape, Transposed);
+      constexpr PendingRule pa = pending_rule(A::placements, rule.out), pb = pending_rule(B::placements, rule.out);
+      node->pa = pa;
+      node->pb = pb;
+      if constexpr (may_have_bias) {
+        constexpr PendingRule pbias = bias_pending(Bias::placements, rule.out);
+        node->pbias = pbias;
+      }
       record(y, std::move(node));
     }
   }
@@ -193,8 +206,8 @@ inline Extents product_shape(Extents a, const Extents& b, bool batched) {
   bool fits = a[last] == b[batched ? last - 1 : 0];
   for (int d = 0; batched && d < last - 1; ++d) fits = fits && a[d] == b[d];
   SHARDWISE_REQUIRE(fits,
-                    "shardwise::matmul: shapes " + to_string(a) + " and " + to_string(b) +
-                        " differ in the inner dimension" + (batched ? " or in a leading one" : ""),
+                    text("shardwise::matmul: shapes ", a, " and ", b, " differ in the inner dimension",
+                         batched ? " or in a leading one" : ""),
                     ShapeError);
   a[last] = b[batched ? last : 1];
   return a;
@@ -204,14 +217,12 @@ inline Extents product_shape(Extents a, const Extents& b, bool batched) {
 inline Extents linear_shape(Extents x, const Extents& weight, const Extents* bias) {
   std::int64_t& last = x[x.rank - 1];
   SHARDWISE_REQUIRE(last == weight[1],
-                    "shardwise::linear: an input of shape " + to_string(x) + " does not fit a weight of shape " +
-                        to_string(weight) + ": its last size is the number of input features",
+                    text("shardwise::linear: an input of shape ", x, " does not fit a weight of shape ", weight,
+                         ": its last size is the number of input features"),
                     ShapeError);
   last = weight[0];
   SHARDWISE_REQUIRE(bias == nullptr || (*bias)[0] == last,
-                    "shardwise::linear: a bias of shape " + to_string(*bias) + " for " + std::to_string(last) +
-                        " output features",
-                    ShapeError);
+                    text("shardwise::linear: a bias of shape ", *bias, " for ", last, " output features"), ShapeError);
   return x;
 }
 

@@ -178,7 +178,7 @@ inline constexpr bool same_home =
 template <class A, class B>
 void require_same_mesh(const char* function, const A& a, const B& b) {
   if constexpr (A::distributed)
-    SHARDWISE_REQUIRE(a.mesh() == b.mesh(), std::string(function) + ": the operands lie on different meshes");
+    SHARDWISE_REQUIRE(a.mesh() == b.mesh(), text(function, ": the operands lie on different meshes"));
 }
 
 // Two operands and a plain one: what to write instead.

@@ -91,12 +91,7 @@ class Move {
 
 template <class Type>
 void divide(Type dtype, void* data, std::int64_t n, std::int64_t by) {
-  if (by == 1) return;
-  visit_dtype_as_reals(dtype, n, [&]<class T>(T, std::int64_t count) {
-    T* p = static_cast<T*>(data);
-    const T d = static_cast<T>(static_cast<int>(by));
-    for (std::int64_t i = 0; i < count; ++i) p[i] = static_cast<T>(p[i] / d);
-  });
+  if (by != 1) divide_blocks(reduce_kernels_of(dtype), data, n, static_cast<int>(by));
 }
 
 // Without communication: only this rank's own part is read.

@@ -211,14 +211,16 @@ class BasicThreadGroup : public ThreadGate {
 
   std::string rank_text(int rank) const { return detail::rank_text(rank, world_rank(rank), size == world_->size()); }
 
-  [[gnu::cold]] Failure left_early(const Caller& me, int rank) const {
+  [[gnu::noinline, gnu::cold]] Failure left_early(const Caller& me, int rank) const {
     return {FailureKind::peer, text("rank ", world_rank(rank), " left early: its function has returned"),
             world_rank(me.rank)};
   }
-  [[gnu::cold]] Failure timed_out(const Caller& me, const CallInfo& call, const std::string& missing) const {
+  [[gnu::noinline, gnu::cold]] Failure timed_out(const Caller& me, const CallInfo& call,
+                                                 const std::string& missing) const {
     return {FailureKind::timeout, timeout_text(me, call, rank_text(me.rank), missing), world_rank(me.rank)};
   }
-  [[gnu::cold]] Failure mismatch(const Caller& me, int a, const CallInfo& call_a, int b, const CallInfo& call_b) const {
+  [[gnu::noinline, gnu::cold]] Failure mismatch(const Caller& me, int a, const CallInfo& call_a, int b,
+                                                const CallInfo& call_b) const {
     return {FailureKind::mismatch, mismatch_text(me.axis, rank_text(a), call_a, rank_text(b), call_b),
             world_rank(me.rank)};
   }
@@ -265,13 +267,17 @@ class BasicThreadGroup : public ThreadGate {
   }
 
   template <class Came>
-  std::string missing_ranks(Came came) const {
+  [[gnu::noinline, gnu::cold]] std::string missing_ranks(Came came) const {
     std::string missing;
     for (int r = 0; r < size; ++r)
       if (!came(r)) missing = text(missing, missing.empty() ? "" : ", ", rank_text(r));
     return missing;
   }
 
+  [[noreturn, gnu::noinline, gnu::cold]] void refuse(const Failure& failure) {
+    world_->fail(failure);
+    detail::throw_failure(failure, {});
+  }
   // Every rank looks at all calls, so all come to the same verdict.
   template <class Call>
   void compare(const Caller& me, Call call_of) {
@@ -279,9 +285,7 @@ class BasicThreadGroup : public ThreadGate {
     for (int r = 1; r < size; ++r) {
       const CallInfo& other = call_of(r);
       if (!(first == other)) [[unlikely]] {
-        const Failure failure = mismatch(me, 0, first, r, other);
-        world_->fail(failure);
-        detail::throw_failure(failure, {});
+        refuse(mismatch(me, 0, first, r, other));
       }
     }
   }
