@@ -3,7 +3,8 @@
 
 count_tests.py LOG...      each a Testing/Temporary/LastTest.log. Exits with 1 where something failed or nothing ran.
 
-A doctest program counts with its cases: a case left out by a filter is skipped, and so is one that says
+A doctest program counts with its cases: a case left out by a filter is skipped (but for those of other suites than -ts
+names: they run elsewhere), and so is one that says
 `SKIPPED: <reason>` on a line of its own (missing hardware) although doctest calls it passed. A script that prints
 a line `N passed, N failed, N skipped` counts with these; any other test counts as one, passed, failed or, where it
 says `SKIPPED: `, skipped. Of ranks that are processes (their lines begin with `[2] `) rank 0 counts. A test that ends
@@ -32,8 +33,9 @@ def count(text):
         programs = DOCTEST.findall(re.sub(r"\x1b\[[0-9;]*m", "", body))
         scripts = SCRIPT.findall(body)
         if programs:
+            others = re.search(r'^Command: .*"-ts=', head, re.M)
             for p, f, s in programs:
-                passed, failed, skipped = passed + int(p), failed + int(f), skipped + int(s)
+                passed, failed, skipped = passed + int(p), failed + int(f), skipped + (0 if others else int(s))
             passed, skipped = passed - left_out, skipped + left_out
         elif scripts:
             p, f, s = map(int, scripts[-1])

@@ -2,7 +2,7 @@
 """Lists headers and tests for Meson, which does not glob: one line each, `kind component path`.
 
 list_sources.py headers    header core|eigen|doctest|gloo|mpi <path below include/>
-list_sources.py tests      static|<layer> core|eigen|gloo|mpi <path below tests/>
+list_sources.py tests      static|<layer> core|eigen|gloo|mpi <path below tests/> [ranks]   (with cases for ranks)
 The sorting is that of cmake/ShardwiseHeaders.cmake and tests/CMakeLists.txt; a test compares the outcome.
 """
 import functools
@@ -59,7 +59,9 @@ def tests():
         layer = path.split("/")[0]
         if layer not in NO_LAYER:
             kind = "static" if path.endswith("_static_test.cpp") else layer
-            yield kind, layer if layer in ("gloo", "mpi") else "eigen" if reaches_eigen(file) else "core", path
+            with_ranks = re.search("^SHARDWISE_TEST_RANKS", file.read_text(), re.M)
+            component = layer if layer in ("gloo", "mpi") else "eigen" if reaches_eigen(file) else "core"
+            yield kind, component, path, *(["ranks"] if with_ranks else [])
 
 
 if __name__ == "__main__":

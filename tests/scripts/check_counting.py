@@ -21,6 +21,7 @@ TESTS = [  # name, shell command, passed, failed, skipped
     ("crash_at_exit", "echo '" + SUMMARY.format(4, 0, 0) + "'; kill -SEGV $$$$", 4, 1, 0),
     ("processes", "; ".join(f"echo [{r}] SKIPPED: small; echo [{r}] '" + SUMMARY.format(3, 0, 0) + "'" for r in (0, 1)),
      2, 0, 1),
+    ("suite", "echo '" + SUMMARY.format(3, 0, 7) + "' $0\" \"-ts=*ranks", 3, 0, 0),
     ("script", "echo 7 passed, 0 failed, 2 skipped", 7, 0, 2),
     ("bad_script", "echo 7 passed, 1 failed, 2 skipped; exit 1", 7, 1, 2),
 ]
