@@ -159,6 +159,22 @@ TEST_CASE("what ranks of several hosts call differently, who aborts, leaves earl
         }) == "");
 }
 
+TEST_CASE(
+    "a rank that waits within its host sees what another host's rank sent it meanwhile, and the other way round") {
+  for (const Hosts& hosts : {Hosts{0, 0, 1, 1}, Hosts{0, 1, 0, 1}, Hosts{0, 1, 1, 0}})
+    CHECK(run_on_hosts(hosts, [](const ProcessCommunicator& c) {
+            const std::string said = thrown_by([&] {
+              c.barrier();
+              std::vector<float> x(12);
+              // Rank 3 waits for rank 2, which waits for rank 0.
+              c.rank() == 0 ? c.recv<float>(x, 3) : c.broadcast<float>(x, 0);
+              for (int i = 0; i < 10; ++i) c.barrier();
+            });
+            expect_text(said, "MismatchError: ");
+            expect_text(said, "rank 0 calls recv of float [12] from rank 3, rank 3 calls broadcast");
+          }) == "");
+}
+
 TEST_CASE("a rank that is stopped and comes back late harms nobody") {
   SharedBetween<std::atomic<int>> given_up;
   ForkedRanks ranks = start_on_hosts({0, 0, 1}, [&](const ProcessCommunicator& c) {

@@ -89,6 +89,17 @@ class GlooTransport final : public Transport {
     if (connected_.load()) shut_down();
   }
 
+  void look(const MessageHeader& mine) override {
+    for (const auto& c : connections_) {
+      if (c == nullptr ||
+          std::any_of(receives_.begin(), receives_.end(), [&](const Receive& r) { return r.from == c.get(); }))
+        continue;
+      const std::optional<MessageHeader> theirs = c->next_header();
+      if (theirs && contradicts(mine, *theirs)) throw TransportError(c->peer(), *theirs, theirs->bytes);
+    }
+  }
+  void look_also(Transport& other) override { other_ = &other; }
+
  private:
   // What a rank told the store about its end of the connection to this one.
   struct Offer {
@@ -369,13 +380,8 @@ class GlooTransport final : public Transport {
       missing.erase(std::unique(missing.begin(), missing.end()), missing.end());
       throw TransportError(TransportError::late, missing, "the deadline has passed");
     }
-    for (const auto& c : connections_) {
-      if (c == nullptr ||
-          std::any_of(receives_.begin(), receives_.end(), [&](const Receive& r) { return r.from == c.get(); }))
-        continue;
-      const std::optional<MessageHeader> theirs = c->next_header();
-      if (theirs && contradicts(mine, *theirs)) throw TransportError(c->peer(), *theirs, theirs->bytes);
-    }
+    look(mine);
+    if (other_ != nullptr) other_->look(mine);
     for (const Receive& r : receives_) r.from->limit_waits(left_until(until));
     for (const Send& s : sends_) s.to->limit_waits(left_until(until));
     patience_ = std::min(std::chrono::milliseconds(100), left_until(until));
@@ -395,6 +401,7 @@ class GlooTransport final : public Transport {
   std::vector<std::unique_ptr<GlooConnection>> connections_;  // by rank; goes before the pairs
   std::atomic<bool> closed_{false}, connected_{false};
   std::atomic<gloo::transport::Pair*> connecting_{nullptr};
+  Transport* other_ = nullptr;
 
   // Of the exchange under way.
   std::vector<Send> sends_;

@@ -32,6 +32,7 @@ class HostedTransport final : public Transport {
       : network_(std::move(network)), host_(std::move(host)), lanes_(host_->lanes()),
         places_(static_cast<std::size_t>(host_->world_size()), -1) {
     for (int r = 0; r < host_->size(); ++r) places_[static_cast<std::size_t>(host_->world_rank(r))] = r;
+    network_->look_also(*this);
   }
 
   void exchange(const MessageHeader& header, std::span<const Outgoing> out, std::span<const Incoming> in,
@@ -67,6 +68,11 @@ class HostedTransport final : public Transport {
     for (int r = 0; r < host_->size(); ++r) lanes_.signal(r).notify();
   }
   void departed(int peer) noexcept override { network_->departed(peer); }
+  void look(const MessageHeader& mine) override {
+    for (int r = 0; r < host_->size(); ++r)
+      if (r != host_->self() && from(r).has_message() && contradicts(mine, from(r).header))
+        throw TransportError(host_->world_rank(r), from(r).header, from(r).header.bytes);
+  }
 
  private:
   SharedLane& to(int place) const { return lanes_.lane(host_->self(), place); }
@@ -181,11 +187,9 @@ class HostedTransport final : public Transport {
       const bool left = host_->departed(r);
       if (missing(r) && (ended || left) && !done())
         throw TransportError(TransportError::lost, {host_->world_rank(r)}, left ? "it has left" : "it has ended");
-      const bool is_expected =
-          std::any_of(expected_.begin(), expected_.end(), [&](const Incoming& i) { return place_of(i.peer) == r; });
-      if (!is_expected && from(r).has_message() && contradicts(mine, from(r).header))
-        throw TransportError(host_->world_rank(r), from(r).header, from(r).header.bytes);
     }
+    look(mine);
+    network_->look(mine);
   }
 
   const std::shared_ptr<Transport> network_;

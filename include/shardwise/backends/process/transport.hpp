@@ -53,6 +53,10 @@ class Transport {
   virtual void close() noexcept = 0;
   // From any thread: `peer` ended normally, and sends nothing more. For those that would not see it from its connection.
   virtual void departed(int /*peer*/) noexcept {}
+  // Throws where a rank that this one does not wait for has sent what shows that it does something else. For who waits elsewhere.
+  virtual void look(const MessageHeader& /*mine*/) {}
+  // Looks there too while it waits. It lives as long.
+  virtual void look_also(Transport& /*other*/) {}
 };
 
 // The first failure of the world, as this process knows it.
