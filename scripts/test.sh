@@ -10,6 +10,7 @@ if [ "$preset" = dev ]; then
 else
   scripts/setup.sh build test ci
 fi
+if [ "$preset" = mpich ]; then scripts/setup.sh mpich; fi
 options=()
 if command -v ccache >/dev/null; then
   options+=(-D CMAKE_CXX_COMPILER_LAUNCHER=ccache)
