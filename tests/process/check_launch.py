@@ -156,6 +156,12 @@ def check_mpi(checks):
                       and [line for line in lines(done.stderr) if line.startswith("[")] == [f"[{r}] error" for r in range(3)], done)
         done = checks.run("-n", 2, "--backend", "mpi", "sh", "-c", "exit 5", env=environment)
         checks.expect(f"{what}: the code", done.returncode == 5, done)
+    (tools / "mpirun").rename(tools / "another_mpirun")
+    named = {**os.environ, "SHARDWISE_MPIRUN": str(tools / "another_mpirun")}
+    done = checks.run("-n", 2, "--backend", "mpi", "sh", "-c", 'echo "$PMI_RANK"', env=named)
+    checks.expect("the mpirun that is named", lines(done.stdout) == ["[0] 0", "[1] 1"], done)
+    done = checks.run("-n", 2, "--backend", "mpi", "true", env={**os.environ, "SHARDWISE_MPIRUN": "/nowhere"})
+    checks.expect("a named one that is none", done.returncode == 2 and "'/nowhere'" in done.stderr, done)
     bare = checks.folder / "bare"  # no mpirun at all
     bare.mkdir()
     for tool in ("bash", "env", "sh", "od", "tr", "id", "grep"):
