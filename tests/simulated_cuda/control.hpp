@@ -17,6 +17,9 @@ void fail_next(const char* name, cudaError_t code);
 /// Bytes that a device has from now on.
 void limit_memory(std::uint64_t bytes);
 
+/// The next collective of a rank on this device does not happen there; NCCL finds `result` (an ncclResult_t) in the background.
+void fail_next_collective(int device, int result);
+
 /// Waits of streams for events that were asked for so far, dropped ones included.
 std::int64_t waits();
 

@@ -13,6 +13,9 @@ namespace shardwise::detail::device {
 
 inline constexpr int max_lanes = 512;
 
+// Threads for a row of n elements: a warp up to 256, a block of 256 beyond.
+constexpr int lanes_of(std::int64_t n) { return n <= 256 ? 32 : 256; }
+
 // Bytes that a team shares: what the body asks for, and one value a warp for sums.
 template <class Body>
 inline constexpr std::size_t team_bytes = 256;

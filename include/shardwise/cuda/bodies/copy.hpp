@@ -4,14 +4,18 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include <shardwise/cuda/bodies/index.hpp>
 
 namespace shardwise::detail::device {
 
+// In words: of bytes nvcc makes as many registers where one of two units is chosen.
 template <int Bytes>
 struct alignas(Bytes) Unit {
-  std::byte value[Bytes];
+  using Word =
+      std::conditional_t<Bytes == 1, std::uint8_t, std::conditional_t<Bytes == 2, std::uint16_t, std::uint32_t>>;
+  Word value[static_cast<std::size_t>(Bytes) / sizeof(Word)];
 };
 
 /// A copy of a box with any strides as a copy of units: dimensions from the fastest to the slowest in the destination, in units,

@@ -1,0 +1,4 @@
+// Ranks that are GPUs, connected by NCCL. Layer: backends/nccl.
+#pragma once
+
+#include <shardwise/backends/nccl/communicator.hpp>

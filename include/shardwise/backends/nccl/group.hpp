@@ -1,0 +1,336 @@
+// NcclGroup: the part of a NCCL communicator that knows no element types. Calls are put on a stream and wait for nothing; what fails
+// is found by polling, ends the communicator on this rank and is thrown by every later call. Layer: backends/nccl.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <nccl.h>
+
+#include <shardwise/base/dtype.hpp>
+#include <shardwise/base/error.hpp>
+#include <shardwise/comm/arguments.hpp>
+#include <shardwise/comm/call.hpp>
+#include <shardwise/comm/failure.hpp>
+#include <shardwise/cuda/kernels.hpp>
+#include <shardwise/cuda/memory.hpp>
+
+namespace shardwise::detail {
+
+// An element type as NCCL has it: complex numbers are twice as many real ones.
+struct NcclType {
+  ncclDataType_t type;
+  std::size_t each;
+};
+inline NcclType nccl_type(DType dtype) {
+  switch (dtype) {
+    case DType::float32: return {ncclFloat32, 1};
+    case DType::float64: return {ncclFloat64, 1};
+    case DType::complex64: return {ncclFloat32, 2};
+    case DType::complex128: return {ncclFloat64, 2};
+    case DType::bfloat16: return {ncclBfloat16, 1};
+    case DType::float16: return {ncclFloat16, 1};
+    case DType::int32: return {ncclInt32, 1};
+    case DType::int64: return {ncclInt64, 1};
+    case DType::uint8: break;
+  }
+  return {ncclUint8, 1};
+}
+
+// What NCCL reduces as the other backends do. It would multiply the parts of complex numbers, and an average of bytes would wrap.
+inline std::optional<ncclRedOp_t> nccl_op(DType dtype, ReduceOp op) {
+  const bool complex = dtype == DType::complex64 || dtype == DType::complex128;
+  const bool whole = dtype == DType::int32 || dtype == DType::int64 || dtype == DType::uint8;
+  switch (op) {
+    case ReduceOp::sum: return ncclSum;
+    case ReduceOp::max: return ncclMax;
+    case ReduceOp::min: return ncclMin;
+    case ReduceOp::avg: return whole ? std::nullopt : std::optional(ncclAvg);
+    case ReduceOp::product: break;
+  }
+  return complex ? std::nullopt : std::optional(ncclProd);
+}
+
+// A part of a buffer for one rank, or from one.
+struct NcclPieces {
+  std::byte* data;
+  std::span<const std::int64_t> counts;  // elements for each rank
+  bool same = false;  // one piece for everybody; else one behind the other
+};
+
+// The communicators of a world: one failure ends them all.
+struct NcclWorld {
+  std::mutex mutex;
+  Failure failure;
+};
+
+class NcclGroup {
+ public:
+  // Ranks: all, each with its own device current.
+  static std::shared_ptr<NcclGroup> make(const ncclUniqueId& unique, int size, int rank,
+                                         std::chrono::milliseconds deadline) {
+    SHARDWISE_REQUIRE(
+        cuda::is_available(),
+        "shardwise::NcclCommunicator: there is no CUDA device here (or its driver is older than the toolkit)");
+    require_rank("NcclCommunicator", rank, size);
+    auto group = std::shared_ptr<NcclGroup>(new NcclGroup(std::make_shared<NcclWorld>(), cuda::current_device()));
+    group->rank_ = rank;
+    group->size_ = size;
+    group->id_ = 0xcbf29ce484222325u;
+    for (const char c : unique.internal) group->id_ = (group->id_ ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+    const Caller caller{rank, Name(), deadline};
+    CallInfo call;
+    call.collective = Collective::split;
+    ncclConfig_t config = non_blocking();
+    group->settle(caller, call, ncclCommInitRankConfig(&group->comm_, size, unique, rank, &config),
+                  "ncclCommInitRankConfig");
+    return group;
+  }
+  NcclGroup(const NcclGroup&) = delete;
+  NcclGroup& operator=(const NcclGroup&) = delete;
+  // What is under way is given up after a failure; else NCCL waits for it.
+  ~NcclGroup() {
+    if (comm_ == nullptr) return;
+    if (has_failed()) {
+      static_cast<void>(ncclCommAbort(comm_));
+      return;
+    }
+    ncclResult_t state = ncclCommFinalize(comm_);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (state == ncclInProgress && std::chrono::steady_clock::now() < end) {
+      std::this_thread::yield();
+      if (ncclCommGetAsyncError(comm_, &state) != ncclSuccess) break;
+    }
+    static_cast<void>(state == ncclSuccess ? ncclCommDestroy(comm_) : ncclCommAbort(comm_));
+  }
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  int device() const { return device_; }
+  std::uint64_t id() const { return id_; }
+  cuda::StreamView stream() const { return cuda::current_stream(device_); }
+
+  // ---- collectives, in the order of the current stream ----------------------------------------------------------------------------
+
+  void all_gather(const Caller& caller, const CallInfo& call, const void* in, void* out, std::int64_t n) {
+    run(
+        caller, call, [&] { return ncclAllGather(in, out, items(call, n), type(call), comm_, stream().handle); },
+        "ncclAllGather");
+  }
+  void all_reduce(const Caller& caller, const CallInfo& call, const void* in, void* out, std::int64_t n,
+                  ncclRedOp_t op) {
+    run(
+        caller, call, [&] { return ncclAllReduce(in, out, items(call, n), type(call), op, comm_, stream().handle); },
+        "ncclAllReduce");
+  }
+  void reduce_scatter(const Caller& caller, const CallInfo& call, const void* in, void* out, std::int64_t n,
+                      ncclRedOp_t op) {
+    run(
+        caller, call,
+        [&] { return ncclReduceScatter(in, out, items(call, n), type(call), op, comm_, stream().handle); },
+        "ncclReduceScatter");
+  }
+  void broadcast(const Caller& caller, const CallInfo& call, void* data, std::int64_t n, int root) {
+    run(
+        caller, call,
+        [&] { return ncclBroadcast(data, data, items(call, n), type(call), root, comm_, stream().handle); },
+        "ncclBroadcast");
+  }
+  void send(const Caller& caller, const CallInfo& call, const void* data, std::int64_t n, int peer) {
+    run(
+        caller, call, [&] { return ncclSend(data, items(call, n), type(call), peer, comm_, stream().handle); },
+        "ncclSend");
+  }
+  void recv(const Caller& caller, const CallInfo& call, void* data, std::int64_t n, int peer) {
+    run(
+        caller, call, [&] { return ncclRecv(data, items(call, n), type(call), peer, comm_, stream().handle); },
+        "ncclRecv");
+  }
+
+  // Sends the pieces of `from` and fills those of `to`, as one group of messages; empty ones are not sent, this rank's own is copied.
+  // `from.counts` empty: nothing is sent.
+  void exchange(const Caller& caller, const CallInfo& call, const NcclPieces& from, const NcclPieces& to) {
+    const auto width = static_cast<std::int64_t>(size_of(call.dtype));
+    const auto each = [&](const NcclPieces& pieces, auto f) {
+      std::byte* at = pieces.data;
+      for (int r = 0; r < static_cast<int>(pieces.counts.size()); ++r) {
+        const std::int64_t n = pieces.counts[static_cast<std::size_t>(r)];
+        if (n > 0) f(r, at, n);
+        if (!pieces.same) at += n * width;
+      }
+    };
+    const std::byte* own = nullptr;
+    run(
+        caller, call,
+        [&] {
+          ncclResult_t first = ncclGroupStart();
+          const auto keep = [&](ncclResult_t result) {
+            if (first == ncclSuccess && result != ncclInProgress) first = result;
+          };
+          each(from, [&](int r, std::byte* at, std::int64_t n) {
+            r == rank_ ? void(own = at) : keep(ncclSend(at, items(call, n), type(call), r, comm_, stream().handle));
+          });
+          each(to, [&](int r, std::byte* at, std::int64_t n) {
+            if (r != rank_) keep(ncclRecv(at, items(call, n), type(call), r, comm_, stream().handle));
+          });
+          const ncclResult_t end = ncclGroupEnd();
+          return first != ncclSuccess ? first : end;
+        },
+        "ncclSend and ncclRecv");
+    if (own == nullptr) return;
+    each(to, [&](int r, std::byte* at, std::int64_t n) {
+      if (r == rank_ && at != own)
+        SHARDWISE_CUDA(
+            cudaMemcpyAsync(at, own, static_cast<std::size_t>(n * width), cudaMemcpyDeviceToDevice, stream().handle));
+    });
+  }
+
+  // Every rank's part of the reduction, in rank order: each rank gets the terms of its part and adds them up.
+  void reduce_in_order(const Caller& caller, const CallInfo& call, const void* in, std::span<const std::int64_t> counts,
+                       void* out) {
+    const std::int64_t mine = counts[static_cast<std::size_t>(rank_)];
+    const std::size_t bytes = static_cast<std::size_t>(mine) * size_of(call.dtype);
+    const std::vector<std::int64_t> alike(static_cast<std::size_t>(size_), mine);
+    const Buffer terms = device_buffer(bytes * static_cast<std::size_t>(size_), stream());
+    exchange(caller, call, {static_cast<std::byte*>(const_cast<void*>(in)), counts}, {terms.data(), alike});
+    std::vector<const void*> each(static_cast<std::size_t>(size_));
+    for (int r = 0; r < size_; ++r)
+      each[static_cast<std::size_t>(r)] = terms.data() + bytes * static_cast<std::size_t>(r);
+    if (mine > 0) device::reduce_terms(call.dtype, out, each.data(), size_, mine, call.op, stream());
+  }
+
+  // ---- waiting, splitting, failing ------------------------------------------------------------------------------------------------
+
+  // Returns when everything on the current stream is done. Throws what was found meanwhile, TimeoutError after the deadline.
+  void synchronize(const Caller& caller, const CallInfo& call) {
+    const auto end = std::chrono::steady_clock::now() + caller.deadline;
+    while (!stream().query()) {
+      check(caller, call);
+      if (std::chrono::steady_clock::now() >= end) time_out(caller, call);
+      std::this_thread::yield();
+    }
+    check(caller, call);
+  }
+
+  // Null for a negative color.
+  std::shared_ptr<NcclGroup> split(const Caller& caller, int color, int key) {
+    CallInfo call;
+    call.collective = Collective::split;
+    auto part = std::shared_ptr<NcclGroup>(new NcclGroup(world_, device_));
+    ncclConfig_t config = non_blocking();
+    const std::uint64_t number = ++splits_;
+    run(
+        caller, call,
+        [&] { return ncclCommSplit(comm_, color < 0 ? NCCL_SPLIT_NOCOLOR : color, key, &part->comm_, &config); },
+        "ncclCommSplit");
+    if (part->comm_ == nullptr) return nullptr;
+    part->settle(caller, call, ncclInProgress, "ncclCommSplit");
+    part->settle(caller, call, ncclCommUserRank(part->comm_, &part->rank_), "ncclCommUserRank");
+    part->settle(caller, call, ncclCommCount(part->comm_, &part->size_), "ncclCommCount");
+    part->id_ = (id_ ^ (number << 32) ^ static_cast<std::uint64_t>(color)) * 0x100000001b3u;
+    return part;
+  }
+
+  void abort(const std::string& reason) {
+    fail({FailureKind::peer, text("rank ", rank_, " aborted: ", reason), rank_});
+    give_up();
+  }
+
+ private:
+  NcclGroup(std::shared_ptr<NcclWorld> world, int device) : world_(std::move(world)), device_(device) {}
+
+  static ncclConfig_t non_blocking() {  // a blocking communicator may hang inside a call, where nobody can abort it
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    return config;
+  }
+  static std::size_t items(const CallInfo& call, std::int64_t n) {
+    return static_cast<std::size_t>(n) * nccl_type(call.dtype).each;
+  }
+  static ncclDataType_t type(const CallInfo& call) { return nccl_type(call.dtype).type; }
+
+  template <class Call>
+  void run(const Caller& caller, const CallInfo& call, Call&& start, const char* name) {
+    check(caller, call);
+    const cuda::DeviceScope scope(device_);
+    settle(caller, call, start(), name);
+  }
+
+  // Until the call has been taken over, which happens in the background.
+  void settle(const Caller& caller, const CallInfo& call, ncclResult_t result, const char* name) {
+    const auto end = std::chrono::steady_clock::now() + caller.deadline;
+    while (result == ncclInProgress) {
+      ncclResult_t state = ncclSuccess;
+      if (const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state); asked != ncclSuccess) state = asked;
+      result = state;
+      if (result != ncclInProgress) break;
+      if (has_failed()) check(caller, call);
+      if (std::chrono::steady_clock::now() >= end) time_out(caller, call);
+      std::this_thread::yield();
+    }
+    if (result == ncclSuccess) return;
+    if (result == ncclInvalidArgument || result == ncclInvalidUsage)  // this rank's mistake; the communicator may go on
+      detail::fail<CommError>(text("shardwise::", operation_text(call, caller.axis), ": ", name, ": ",
+                                   ncclGetErrorString(result), " (", ncclGetLastError(comm_), ")"));
+    broken(caller, call, result, name);
+  }
+  // Throws what has gone wrong so far.
+  void check(const Caller& caller, const CallInfo& call) {
+    if (has_failed()) {
+      give_up();
+      const std::lock_guard lock(world_->mutex);
+      throw_failure(world_->failure, operation_text(call, caller.axis));
+    }
+    ncclResult_t state = ncclSuccess;
+    if (const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state); asked != ncclSuccess) state = asked;
+    if (state != ncclSuccess && state != ncclInProgress) broken(caller, call, state, "NCCL");
+  }
+  [[noreturn, gnu::cold]] void broken(const Caller& caller, const CallInfo& call, ncclResult_t result,
+                                      const char* name) {
+    const char* const last = comm_ != nullptr ? ncclGetLastError(comm_) : "";
+    fail({FailureKind::peer, text(name, ": ", ncclGetErrorString(result), " (", last, ")"), rank_});
+    give_up();
+    const std::lock_guard lock(world_->mutex);
+    throw_failure(world_->failure, operation_text(call, caller.axis));
+  }
+  [[noreturn, gnu::cold]] void time_out(const Caller& caller, const CallInfo& call) {
+    const std::string me = text("rank ", rank_);
+    fail({FailureKind::timeout, timeout_text(caller, call, me, "one or more of the others (NCCL does not say which)"),
+          rank_});
+    give_up();
+    const std::lock_guard lock(world_->mutex);
+    throw_failure(world_->failure, operation_text(call, caller.axis));
+  }
+
+  bool has_failed() {
+    const std::lock_guard lock(world_->mutex);
+    return world_->failure.kind != FailureKind::none;
+  }
+  void fail(const Failure& failure) {  // the first one stands
+    const std::lock_guard lock(world_->mutex);
+    if (world_->failure.kind == FailureKind::none) world_->failure = failure;
+  }
+  // Kernels that wait for others end, so that the stream goes on.
+  void give_up() {
+    if (comm_ != nullptr) static_cast<void>(ncclCommAbort(std::exchange(comm_, nullptr)));
+  }
+
+  std::shared_ptr<NcclWorld> world_;
+  ncclComm_t comm_ = nullptr;
+  int device_;
+  int rank_ = 0;
+  int size_ = 1;
+  std::uint64_t id_ = 0;
+  std::uint64_t splits_ = 0;
+};
+
+}  // namespace shardwise::detail

@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+"""Runs a test program against the simulated CUDA runtime with every wait of a stream for an event dropped. Cases that need waits must
+fail: else the simulation would not notice a wait that is missing.
+
+check_dropped_waits.py PROGRAM
+"""
+import os
+import re
+import subprocess
+import sys
+
+CASES = ["a stream that waits for another one reads what it wrote", "an event holds its point, wherever its stream goes on to",
+         "memory goes back when the other streams that use it have come so far"]
+
+
+def run(program, case, **environment):
+    result = subprocess.run([program, f"--test-case={case.replace(',', '*')}", "--no-colors"], capture_output=True, text=True,
+                            env={**os.environ, **environment}, timeout=120)
+    counts = re.search(r"test cases:\s*\d+ \|\s*(\d+) passed \|\s*(\d+) failed", result.stdout)
+    return tuple(map(int, counts.groups())) if counts else (0, 0)
+
+
+def main():
+    passed = failed = 0
+    for case in CASES:
+        if run(sys.argv[1], case) != (1, 0):
+            print(f"with its waits, this does not pass: {case}")
+            failed += 1
+        elif run(sys.argv[1], case, SHARDWISE_SIMULATION_DROP_WAITS="1") != (0, 1):
+            print(f"without its waits, this does not fail: {case}")
+            failed += 1
+        else:
+            passed += 1
+    print(f"{passed} passed, {failed} failed, 0 skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,302 @@
+// NcclCommunicator against a simulated NCCL between threads: the conformance suite, by way of copies to the device and back, and what
+// happens when a rank fails, stays away, gives up.
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <complex>
+#include <exception>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <shardwise/backends/nccl.hpp>
+#include <shardwise/cuda/copy.hpp>
+
+#include "comm/conformance.hpp"
+#include "simulated_cuda/control.hpp"
+
+namespace {
+
+using namespace shardwise;
+using namespace std::chrono_literals;
+using detail::Buffer;
+
+// A communicator for spans of the host: each goes to the device, what came comes back. All on one stream, without a wait in between.
+class HostFacing {
+ public:
+  static constexpr MemorySpace memory_space = MemorySpace::host;
+  explicit HostFacing(NcclCommunicator c) : comm_(std::move(c)) {}
+
+  int rank() const { return comm_.rank(); }
+  int size() const { return comm_.size(); }
+  std::uint64_t id() const { return comm_.id(); }
+  Name axis() const { return comm_.axis(); }
+  HostFacing with_axis(Name axis) const { return HostFacing(comm_.with_axis(axis)); }
+  std::chrono::milliseconds deadline() const { return comm_.deadline(); }
+  HostFacing with_deadline(std::chrono::milliseconds d) const { return HostFacing(comm_.with_deadline(d)); }
+
+  template <class T>
+  void all_gather(std::span<const T> in, std::span<T> out) const {
+    const There<T> a(in), b(out);
+    comm_.all_gather<T>(a, b);
+    b.back(out, comm_);
+  }
+  template <class T>
+  void all_gather_v(std::span<const T> in, std::span<T> out, std::span<const std::int64_t> counts) const {
+    const There<T> a(in), b(out);
+    comm_.all_gather_v<T>(a, b, counts);
+    b.back(out, comm_);
+  }
+  template <class T>
+  void all_reduce(std::span<const T> in, std::span<T> out, ReduceOp op) const {
+    const There<T> a(in), b(out);
+    comm_.all_reduce<T>(a, b, op);
+    b.back(out, comm_);
+  }
+  template <class T>
+  void reduce_scatter(std::span<const T> in, std::span<T> out, ReduceOp op) const {
+    const There<T> a(in), b(out);
+    comm_.reduce_scatter<T>(a, b, op);
+    b.back(out, comm_);
+  }
+  template <class T>
+  void reduce_scatter_v(std::span<const T> in, std::span<T> out, std::span<const std::int64_t> counts,
+                        ReduceOp op) const {
+    const There<T> a(in), b(out);
+    comm_.reduce_scatter_v<T>(a, b, counts, op);
+    b.back(out, comm_);
+  }
+  template <class T>
+  void all_to_all_v(std::span<const T> in, std::span<const std::int64_t> sends, std::span<T> out,
+                    std::span<const std::int64_t> receives) const {
+    const There<T> a(in), b(out);
+    comm_.all_to_all_v<T>(a, sends, b, receives);
+    b.back(out, comm_);
+  }
+  template <class T>
+  void broadcast(std::span<T> data, int root) const {
+    const There<T> a(data);
+    comm_.broadcast<T>(a, root);
+    a.back(data, comm_);
+  }
+  template <class T>
+  void scatter(std::span<const T> in, std::span<T> out, int root) const {
+    const There<T> a(in), b(out);
+    comm_.scatter<T>(a, b, root);
+    b.back(out, comm_);
+  }
+  template <class T>
+  void scatter_v(std::span<const T> in, std::span<const std::int64_t> counts, std::span<T> out, int root) const {
+    const There<T> a(in), b(out);
+    comm_.scatter_v<T>(a, counts, b, root);
+    b.back(out, comm_);
+  }
+  template <class T>
+  void send(std::span<const T> data, int dest) const {
+    const There<T> a(data);
+    comm_.send<T>(a, dest);
+  }
+  template <class T>
+  void recv(std::span<T> data, int source) const {
+    const There<T> a(data);
+    comm_.recv<T>(a, source);
+    a.back(data, comm_);
+  }
+  void barrier() const { comm_.barrier(); }
+  std::optional<HostFacing> split(int color, int key) const {
+    auto part = comm_.split(color, key);
+    if (!part) return std::nullopt;
+    return HostFacing(*part);
+  }
+  void abort(const std::string& reason) const { comm_.abort(reason); }
+
+ private:
+  template <class T>
+  class There {
+   public:
+    template <class U>
+    explicit There(std::span<U> s)
+        : size_(s.size()), buffer_(detail::device_buffer(s.size_bytes(), cuda::current_stream())) {
+      detail::copy_to_device(buffer_, Buffer::view(const_cast<std::remove_const_t<U>*>(s.data())), s.size_bytes(),
+                             cuda::current_stream());
+    }
+    operator std::span<const T>() const { return {buffer_.as<T>(), size_}; }  // NOLINT
+    operator std::span<T>() const { return {buffer_.as<T>(), size_}; }  // NOLINT
+    void back(std::span<T> to, const NcclCommunicator& comm) const {
+      detail::copy_to_host(Buffer::view(to.data()), buffer_, to.size_bytes(), cuda::current_stream());
+      comm.synchronize();
+    }
+
+   private:
+    std::size_t size_;
+    Buffer buffer_;
+  };
+
+  NcclCommunicator comm_;
+};
+
+// Runs body on each rank, a thread with the device of its number. What each threw, empty where nothing.
+std::vector<std::string> on_ranks(int ranks, const std::function<void(const NcclCommunicator&)>& body,
+                                  std::chrono::milliseconds deadline = 20s) {
+  const ncclUniqueId unique = nccl_unique_id();
+  std::vector<std::string> thrown(static_cast<std::size_t>(ranks));
+  std::vector<std::thread> threads;
+  for (int r = 0; r < ranks; ++r)
+    threads.emplace_back([&, r] {
+      try {
+        cuda::set_device(r);
+        body(NcclCommunicator(unique, ranks, r, deadline));
+      } catch (const std::exception& e) {
+        thrown[static_cast<std::size_t>(r)] = e.what();
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  return thrown;
+}
+void check_none(const std::vector<std::string>& thrown) {
+  for (std::size_t r = 0; r < thrown.size(); ++r) {
+    INFO("rank ", r, ": ", thrown[r]);
+    CHECK(thrown[r].empty());
+  }
+}
+
+TEST_CASE("GPUs do what every communicator does, on 1 to 4 of them") {
+  for (const int ranks : {1, 2, 3, 4})
+    check_none(on_ranks(ranks, [](const NcclCommunicator& c) { test::conforms(HostFacing(c)); }));
+}
+
+TEST_CASE("reductions in rank order give the bits of the other backends") {
+  check_none(on_ranks(4, [](const NcclCommunicator& world) {
+    const HostFacing c(world.with_rank_order(true));
+    const HostFacing native(world);
+    // 1e8 + 1 - 1e8 - 1: the order of the terms decides.
+    const float brought[] = {1e8f, 1, -1e8f, -1};
+    for (const std::size_t n : {std::size_t{1}, std::size_t{3}, std::size_t{1000}}) {
+      std::vector<float> in(n, brought[c.rank()]), out(n);
+      const float right = ((1e8f + 1) + -1e8f) + -1;
+      c.all_reduce<float>(in, out, ReduceOp::sum);
+      for (const float x : out) test::conform(x == right, "an all_reduce in rank order");
+      const std::vector<float> parts(4 * n, brought[c.rank()]);
+      c.reduce_scatter<float>(parts, out, ReduceOp::sum);
+      for (const float x : out) test::conform(x == right, "a reduce_scatter in rank order");
+      native.all_reduce<float>(in, out, ReduceOp::sum);
+      test::conform(out[0] != right, "NCCL's own order is another one in the simulation");
+    }
+  }));
+}
+
+TEST_CASE("what NCCL would reduce otherwise is reduced as elsewhere: complex products, averages of integers") {
+  check_none(on_ranks(3, [](const NcclCommunicator& world) {
+    const HostFacing c(world);
+    using Z = std::complex<float>;
+    const std::vector<Z> z(5, Z(0, 1));
+    std::vector<Z> product(5);
+    c.all_reduce<Z>(z, product, ReduceOp::product);
+    for (const Z& x : product) test::conform(x == Z(0, -1), "i i i = -i");
+    const std::vector<std::uint8_t> bytes(7, 200);
+    std::vector<std::uint8_t> mean(7);
+    c.all_reduce<std::uint8_t>(bytes, mean, ReduceOp::avg);
+    for (const auto x : mean) test::conform(x == 200, "an average of bytes");
+    std::vector<Z> sum(5);
+    c.all_reduce<Z>(z, sum, ReduceOp::sum);
+    for (const Z& x : sum) test::conform(x == Z(0, 3), "a sum of complex numbers");
+  }));
+}
+
+TEST_CASE("a chain of collectives on one stream needs no waiting in between") {
+  check_none(on_ranks(4, [](const NcclCommunicator& c) {
+    constexpr std::size_t n = 500;
+    const cuda::StreamView stream = cuda::current_stream();
+    const Buffer x = detail::device_buffer(n * sizeof(std::int64_t), stream);
+    const std::span<std::int64_t> values(x.as<std::int64_t>(), n);
+    const std::int64_t one = 1;
+    detail::device::fill(DType::int64, x.data(), &one, n, stream);
+    for (int round = 0; round < 10; ++round) c.all_reduce<std::int64_t>(values, values, ReduceOp::sum);  // times 4 each
+    std::vector<std::int64_t> home(n);
+    detail::copy_to_host(Buffer::view(home.data()), x, n * sizeof(std::int64_t), stream);
+    c.synchronize();
+    for (const auto v : home) test::conform(v == 1 << 20, "4^10");
+  }));
+}
+
+TEST_CASE("wrong sizes are an error before anything happens") {
+  check_none(on_ranks(2, [](const NcclCommunicator& c) {
+    const Buffer x = detail::device_buffer(64, cuda::current_stream());
+    const std::span<float> four(x.as<float>(), 4), three(x.as<float>(), 3);
+    const auto refused = [](const auto& call, const std::string& words) {
+      try {
+        call();
+      } catch (const Error& e) {
+        test::conform(std::string(e.what()).find(words) != std::string::npos, std::string("the message: ") + e.what());
+        return;
+      }
+      test::conform(false, "an error: " + words);
+    };
+    refused([&] { c.all_gather<float>(four, three); },
+            "shardwise::all_gather: the output has 3 elements, needed are 8 (2 ranks)");
+    refused([&] { c.reduce_scatter<float>(three, three, ReduceOp::sum); }, "the input has 3 elements, needed are 6");
+    refused([&] { c.broadcast<float>(four, 2); }, "no rank 2 among 2");
+    refused([&] { c.send<float>(four, c.rank()); }, "is its own peer");
+    c.barrier();
+  }));
+}
+
+TEST_CASE("a rank that stays away is a TimeoutError after the deadline, and so is every later call") {
+  const auto thrown = on_ranks(
+      3,
+      [](const NcclCommunicator& c) {
+        c.barrier();
+        if (c.rank() == 2) {
+          std::this_thread::sleep_for(600ms);
+          return;
+        }
+        try {
+          c.with_axis("tp").barrier();
+        } catch (const TimeoutError&) {
+          c.barrier();
+        }
+      },
+      200ms);
+  for (std::size_t r = 0; r < 2; ++r) {
+    INFO(thrown[r]);
+    const bool late = thrown[r].find("deadline of 200 ms passed on rank " + std::to_string(r)) != std::string::npos;
+    const bool told = thrown[r].find("remote process exited") != std::string::npos;  // the other one was first
+    CHECK((late || told));
+  }
+}
+
+TEST_CASE("what NCCL finds in the background is a PeerFailedError on all ranks") {
+  simulated_cuda::fail_next_collective(1, ncclSystemError);
+  const auto thrown = on_ranks(3, [](const NcclCommunicator& c) {
+    c.barrier();
+    c.barrier();
+  });
+  CHECK(thrown[1].find("unhandled system error") != std::string::npos);
+  for (const std::size_t r : {0u, 2u}) {
+    INFO(thrown[r]);
+    CHECK(thrown[r].find("remote process exited") != std::string::npos);  // some while they still meet
+  }
+}
+
+TEST_CASE("a rank that gives up says why, and the others stop") {
+  const auto thrown = on_ranks(2, [](const NcclCommunicator& c) {
+    c.barrier();
+    if (c.rank() == 0) c.abort("out of cheese");
+    c.barrier();
+  });
+  CHECK(thrown[0] == "shardwise::barrier: rank 0 aborted: out of cheese");
+  CHECK(thrown[1].find("shardwise::barrier: ") != std::string::npos);
+}
+
+TEST_CASE("a part fails with its world") {
+  const auto thrown = on_ranks(2, [](const NcclCommunicator& c) {
+    const auto part = c.split(c.rank(), 0);
+    part->barrier();
+    c.abort("enough");
+    part->barrier();
+  });
+  for (const auto& text : thrown) CHECK(text.find("aborted: enough") != std::string::npos);
+}
+
+}  // namespace
