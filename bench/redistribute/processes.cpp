@@ -37,6 +37,7 @@ class Processes final : public Ranks {
 
   Run run(std::size_t transition, std::size_t dtype, Run run) const override {
     const auto& chosen = transitions_of<AnyCommunicator>()[transition];
+    if (chosen.run[dtype] == nullptr) stop("--dtype is float or double between processes");
     run.ranks = size();
     run.make_bound = [this](Against against, const Work& work) { return bound(against, work); };
     chosen.run[dtype](run, world_, chosen.name);

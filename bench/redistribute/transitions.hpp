@@ -207,11 +207,15 @@ template <class World>
 struct Transition : TransitionName {
   void (*run[dtype_count])(Run&, const World&, const char* name);
 };
+// Between threads of all types; else of two, since how a type is moved does not depend on the ranks.
 template <class World, class From, class To>
 constexpr Transition<World> transition_of(const char* name, double bytes) {
-  return {{name, bytes},
-          {&OnMesh<float, World, From, To>::run, &OnMesh<double, World, From, To>::run,
-           &OnMesh<bfloat16, World, From, To>::run, &OnMesh<std::int64_t, World, From, To>::run}};
+  Transition<World> t{{name, bytes}, {&OnMesh<float, World, From, To>::run, &OnMesh<double, World, From, To>::run}};
+  if constexpr (std::is_same_v<World, ThreadCommunicator>) {
+    t.run[2] = &OnMesh<bfloat16, World, From, To>::run;
+    t.run[3] = &OnMesh<std::int64_t, World, From, To>::run;
+  }
+  return t;
 }
 
 // `bytes` for n ranks: shards count as one of n.
