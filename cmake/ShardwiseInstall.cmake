@@ -21,6 +21,9 @@ configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/shardwiseConfig.cmake
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/shardwiseConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
 install(FILES "${PROJECT_BINARY_DIR}/shardwiseConfig.cmake" "${PROJECT_BINARY_DIR}/shardwiseConfigVersion.cmake"
         DESTINATION "${SHARDWISE_CONFIG_DIR}" COMPONENT core)
+if(TARGET shardwise_nccl)
+  install(FILES "${PROJECT_SOURCE_DIR}/cmake/shardwiseNccl.cmake" DESTINATION "${SHARDWISE_CONFIG_DIR}" COMPONENT nccl)
+endif()
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT core)
 
 # ---- pkg-config: relative to the file, so that a prefix can be moved -------------------------------------------
