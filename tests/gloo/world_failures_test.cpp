@@ -66,22 +66,26 @@ TEST_CASE("four processes: one is killed while it computes, and while nobody cal
 }
 
 TEST_CASE("four processes: one is killed while they connect") {
-  within_a_host_and_across(2, killed, [&](const Job& job, int rank) {
-    if (rank != 2) {
-      const std::string said = thrown_by([&] { (void)job.join(rank); });
-      expect_text(said, "PeerFailedError");
-      expect_text(said, "rendezvous");
-      expect_text(said, "rank 2 died");
-      return;
-    }
-    const detail::WorldPlace place = job.place(rank);
-    detail::StoreOptions options = place.store;
-    options.size = job.size;
-    detail::StoreClient client(place.endpoint, rank, options, detail::NoticeHandler([](const detail::Notice&) {}), 10s);
-    client.wait_for_all(10s);
-    std::this_thread::sleep_for(100ms);
-    die();
-  });
+  // before the ranks know each other's hosts, and after
+  for (const bool early : {true, false})
+    within_a_host_and_across(2, killed, [&](const Job& job, int rank) {
+      if (rank != 2) {
+        const std::string said = thrown_by([&] { (void)job.join(rank); });
+        expect_text(said, "PeerFailedError");
+        expect_text(said, "rendezvous");
+        expect_text(said, "rank 2 died");
+        return;
+      }
+      const detail::WorldPlace place = job.place(rank);
+      detail::StoreOptions options = place.store;
+      options.size = job.size;
+      detail::StoreClient client(place.endpoint, rank, options, detail::NoticeHandler([](const detail::Notice&) {}),
+                                 10s);
+      client.wait_for_all(10s);
+      if (!early) client.set("host of 2", place.host_id);
+      std::this_thread::sleep_for(100ms);
+      die();
+    });
 }
 
 TEST_CASE("four processes: one is killed in the middle of a payload of 256 MiB") {

@@ -75,9 +75,10 @@ inline Descriptor lifeline_of_process() {
 // One rank's way to the others. Everything it opens is closed with it, but for what becomes the SharedHost.
 class HostMeeting {
  public:
-  HostMeeting(const std::vector<int>& world_ranks, int self, int world_size, std::chrono::milliseconds deadline)
-      : world_ranks_(world_ranks), self_(self), world_size_(world_size), deadline_(deadline), limit_(deadline),
-        members_(world_ranks.size()) {
+  HostMeeting(KeyValueStore& store, const std::string& key, const std::vector<int>& world_ranks, int self,
+              int world_size, std::chrono::milliseconds deadline)
+      : store_(store), key_(key), world_ranks_(world_ranks), self_(self), world_size_(world_size), deadline_(deadline),
+        limit_(deadline), members_(world_ranks.size()) {
     Member& me = members_[index(self)];
     Arena* const arena = Arena::of_process(obstacle_);
     arena_ = arena;
@@ -163,6 +164,9 @@ class HostMeeting {
   Member& member(int r) { return members_[index(r)]; }
   std::string obstacle_of(int r) const { return text("rank ", world_rank(r), ": ", obstacle_); }
 
+  // Throws what the store knows of a rank that failed or died, which may be one that never came here.
+  void ask_for_the_dead() const { store_.get(key_, deadline_); }
+
   // ---- the first rank ---------------------------------------------------------------------------------------------
 
   // Whoever connects and does not say the token is let go; so is another user, at once.
@@ -178,7 +182,8 @@ class HostMeeting {
       std::vector<pollfd> sockets{{door_.get(), POLLIN, 0}};
       for (const Descriptor& d : unknown) sockets.push_back({d.get(), POLLIN, 0});
       for (const Member& m : members_) sockets.push_back({m.socket.get(), POLLIN, 0});
-      poll_until(sockets, left);
+      poll_until(sockets, std::min<WaitClock::duration>(left, std::chrono::milliseconds(50)));
+      ask_for_the_dead();
       for (int r = 0; r < size(); ++r)
         if (sockets[1 + unknown.size() + index(r)].revents != 0) return ended(verdict, r);
       for (std::size_t i = unknown.size(); i-- > 0;)
@@ -323,6 +328,7 @@ class HostMeeting {
   }
 
   [[noreturn]] void lost(const std::string& how) const {
+    ask_for_the_dead();  // the first rank has gone because of it
     fail<PeerFailedError>(text("shardwise: rank ", world_rank(0), " ended while the ranks of one host met: ", how));
   }
 
@@ -363,6 +369,8 @@ class HostMeeting {
     return nullptr;
   }
 
+  KeyValueStore& store_;
+  const std::string key_;
   const std::vector<int> world_ranks_;
   const int self_;
   const int world_size_;
@@ -386,7 +394,7 @@ inline std::shared_ptr<SharedHost> meet_on_host(KeyValueStore& store, const std:
     obstacle = text(world_ranks.size(), " ranks on one host are more than ", most_host_ranks);
     return nullptr;
   }
-  HostMeeting meeting(world_ranks, self, world_size, deadline);
+  HostMeeting meeting(store, key, world_ranks, self, world_size, deadline);
   if (self != 0) return meeting.follow(store.get(key, deadline), obstacle);
   if (world_ranks.size() > 1) store.set(key, meeting.open_door());
   return meeting.lead(obstacle);
