@@ -92,7 +92,7 @@ def main():
     runs = Runs(options.program, options.mpirun)
     for check in (check_cases, check_hosts, check_ends, check_other_launchers):
         check(runs)
-    print(f"{runs.passed} passed, {runs.failed} failed")
+    print(f"{runs.passed} passed, {runs.failed} failed, 0 skipped")
     return 1 if runs.failed else 0
 
 

@@ -119,9 +119,13 @@ class MpiTransport final : public Transport {
   [[noreturn, gnu::cold]] static void fail_closed() {
     throw TransportError(TransportError::closed, {}, "this rank's connections are closed");
   }
+  static void check(int error, std::vector<int> peer) {
+    if (error != MPI_SUCCESS) [[unlikely]]
+      throw TransportError(TransportError::lost, std::move(peer), mpi_error_text(error));
+  }
   static void check(int error, int peer) {
     if (error != MPI_SUCCESS) [[unlikely]]
-      throw TransportError(TransportError::lost, {peer}, mpi_error_text(error));
+      check(error, std::vector<int>{peer});
   }
 
   // ---- one exchange ----------------------------------------------------------------------------------------------
@@ -251,7 +255,7 @@ class MpiTransport final : public Transport {
     const int error =
         MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
     if (closed_.load()) fail_closed();
-    if (error != MPI_SUCCESS && error != MPI_ERR_IN_STATUS) check(error, -1);
+    if (error != MPI_SUCCESS && error != MPI_ERR_IN_STATUS) check(error, std::vector<int>{});
     if (count <= 0) return wait_a_little(mine, until);  // MPI_UNDEFINED is negative
     for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
       const auto which = static_cast<std::size_t>(done_[i]);
