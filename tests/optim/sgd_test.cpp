@@ -2,6 +2,7 @@
 #include <shardwise/testing/doctest.hpp>
 
 #include <cmath>
+#include <complex>
 #include <string>
 #include <vector>
 
@@ -105,6 +106,29 @@ TEST_CASE_TEMPLATE("the momentum of 16-bit parameters goes on from step to step"
     for (std::int64_t i = 0; i < 300; ++i)
       wrong += static_cast<float>(p.data()[i]) != static_cast<float>(4 + i % 4) - moved;
     CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE_TEMPLATE("a complex parameter is trained as the pairs of reals that it is", T, float, double) {
+  using C = std::complex<T>;
+  const Point<Unsharded<C>> model{full<C>({3}, C(1, -2)), zeros<C>({1})};
+  optim::SGD sgd(parameters(model), {.lr = 0.5, .momentum = 0.5, .weight_decay = 0.25});
+  double p[] = {1, -2};
+  double buffer[] = {0, 0};
+  const double g[] = {0.5, 4};
+  for (int step = 0; step < 3; ++step) {
+    sgd.zero_grad();
+    backward(model.p.tensor(), full<C>({3}, C(static_cast<T>(g[0]), static_cast<T>(g[1]))));
+    sgd.step();
+    for (int i = 0; i < 2; ++i) {
+      const double gradient = g[i] + 0.25 * p[i];
+      buffer[i] = step == 0 ? gradient : 0.5 * buffer[i] + gradient;
+      p[i] -= 0.5 * buffer[i];
+    }
+    for (int i = 0; i < 3; ++i) {
+      CHECK(static_cast<double>(model.p.data()[i].real()) == doctest::Approx(p[0]));
+      CHECK(static_cast<double>(model.p.data()[i].imag()) == doctest::Approx(p[1]));
+    }
   }
 }
 

@@ -64,7 +64,10 @@ class SGD {
     std::byte* b = momentum.data();
     if (dtype == DType::float32) return update(as<float>(p), as<const float>(g), as<float>(b), n, first);
     if (dtype == DType::float64) return update(as<double>(p), as<const double>(g), as<double>(b), n, first);
-    if (dtype != DType::bfloat16 && dtype != DType::float16) return;  // complex numbers have no descent here
+    // A complex number goes down as the pair of reals that it is.
+    if (dtype == DType::complex64) return update(as<float>(p), as<const float>(g), as<float>(b), 2 * n, first);
+    if (dtype == DType::complex128) return update(as<double>(p), as<const double>(g), as<double>(b), 2 * n, first);
+    if (dtype != DType::bfloat16 && dtype != DType::float16) return;  // integers have no gradient
     const detail::ReduceKernels& kernels = detail::reduce_kernels_of(dtype);
     constexpr std::int64_t block = 256;
     float values[3][block] = {};
