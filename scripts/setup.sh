@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that what the named tasks need is installed: setup.sh [build] [test] [demo] [gloo] [mpi] [mpich] [bench] [peers] [ci] (default: build).
+# Makes sure that what the named tasks need is installed: setup.sh [build] [test] [demo] [gloo] [mpi] [mpich] [bench] [peers] [cuda] [ci] (default: build).
 # Says what is missing and why. Installs Debian packages as root or with a password-free sudo; without those rights
 # it prints the names and stops with status 1. Changes nothing where nothing is missing.
 set -euo pipefail
@@ -70,6 +70,13 @@ for task in "${@:-build}"; do
       need libmpich-dev "ranks as processes over MPI, with MPICH" command -v mpicxx.mpich
       need mpich "MPICH's launcher" command -v mpirun.mpich
       ;;
+    cuda)
+      # Not a Debian package: nothing is installed, the status says that it is missing.
+      if ! command -v "${CUDACXX:-nvcc}" >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
+        printf 'setup: nvcc is missing: the CUDA toolkit (12.4 or newer) comes from NVIDIA; put nvcc on the PATH or name it in CUDACXX\n' >&2
+        exit 1
+      fi
+      ;;
     bench)
       need valgrind "the gate that counts instructions" command -v valgrind
       need_gloo
@@ -90,7 +97,7 @@ for task in "${@:-build}"; do
       need clang-format-19 "the format check" command -v clang-format-19
       ;;
     *)
-      printf "setup: unknown task '%s' (known: build test demo gloo mpi mpich bench peers ci)\n" "$task" >&2
+      printf "setup: unknown task '%s' (known: build test demo gloo mpi mpich bench peers cuda ci)\n" "$task" >&2
       exit 2
       ;;
   esac

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds everything and runs every test once: test.sh [PRESET] (default: dev). The last line of the output is
-# `N passed, N failed, N skipped`; the status is 0 only if something ran and nothing failed.
+# `N passed, N failed, N skipped`; the status is 0 only if something ran and nothing failed. `test.sh cuda` is skipped, and says so, without
+# the CUDA toolkit.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 preset=${1:-dev}
@@ -9,6 +10,11 @@ if [ "$preset" = dev ]; then
   scripts/setup.sh build test
 else
   scripts/setup.sh build test ci
+fi
+if [ "$preset" = cuda ] && ! scripts/setup.sh cuda; then
+  echo "SKIPPED: the kernels for GPUs are neither compiled nor tested without the CUDA toolkit"
+  echo "0 passed, 0 failed, 1 skipped"
+  exit 0
 fi
 if [ "$preset" = mpich ]; then scripts/setup.sh mpich; fi
 options=()
