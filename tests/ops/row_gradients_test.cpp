@@ -68,6 +68,8 @@ TEST_CASE("cross_entropy refuses what it cannot mean") {
   auto target = indices({3}, 4, 1);
   CHECK_THROWS_AS(cross_entropy(x, indices({2}, 4, 1)), ShapeError);
   CHECK_THROWS_AS(cross_entropy(x, target, {.weight = ones<double>({3})}), ShapeError);
+  CHECK_THROWS_WITH_AS(cross_entropy(x, target, {.label_smoothing = 2}),
+                       "shardwise::cross_entropy: a label smoothing of 2.000000; it lies in [0, 1]", Error);
   target.data()[1] = 4;
   CHECK_THROWS_AS(cross_entropy(x, target), Error);
   CHECK_NOTHROW(cross_entropy(x, target, {.ignore_index = 4}));

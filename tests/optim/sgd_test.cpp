@@ -132,6 +132,20 @@ TEST_CASE_TEMPLATE("a complex parameter is trained as the pairs of reals that it
   }
 }
 
+TEST_CASE("a step that no parameter has a gradient for warns, and one that some have does not") {
+  std::vector<std::string> warnings;
+  ScopedWarningHandler handler([&](std::string_view text) { warnings.emplace_back(text); });
+  const auto model = point();
+  optim::SGD sgd(parameters(model), {.lr = 0.1});
+  sgd.step();
+  REQUIRE(warnings.size() == 1);
+  CHECK(warnings[0].find("optim::SGD: no parameter has a gradient") != std::string::npos);
+  backward(sum(model.p.tensor()));
+  sgd.step();
+  optim::SGD({}, {.lr = 0.1}).step();
+  CHECK(warnings.size() == 1);
+}
+
 TEST_CASE("options that make no sense are refused") {
   CHECK(message({}) == "");
   CHECK(message({.lr = -0.1}).find("learning rate") != std::string::npos);

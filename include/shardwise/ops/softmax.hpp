@@ -165,6 +165,9 @@ auto cross_entropy(const BasicTensor<T, R, LX>& logits, const BasicTensor<std::i
                       detail::text("shardwise::cross_entropy: logits of shape ", logits.shape(),
                                    " do not fit targets of shape ", target.shape()),
                       ShapeError);
+    SHARDWISE_REQUIRE(options.label_smoothing >= 0 && options.label_smoothing <= 1,
+                      detail::text("shardwise::cross_entropy: a label smoothing of ", options.label_smoothing,
+                                   "; it lies in [0, 1]"));
     SHARDWISE_REQUIRE(!options.weight.defined() || options.weight.shape()[0] == global[1],
                       detail::text("shardwise::cross_entropy: the class weights do not fit ", global[1], " classes"),
                       ShapeError);

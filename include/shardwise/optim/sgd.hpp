@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardwise/base/warning.hpp>
 #include <shardwise/comm/reduce.hpp>
 #include <shardwise/nn/visit.hpp>
 
@@ -41,9 +42,20 @@ class SGD {
                       "shardwise::optim::SGD: Nesterov needs a momentum and no dampening");
   }
 
-  /// Settles pending gradients, then updates. Ranks: all that share a pending gradient.
+  /// Settles pending gradients, then updates. Ranks: all that share a pending gradient. Warns where no parameter has a gradient:
+  /// an optimizer made before `parallelize_module` holds the parameters of the model on one device, which nobody trains.
   void step() {
     settle_gradients(parameters_);
+    bool held = false;  // a rank outside the mesh holds no element, and needs no gradient
+    bool any = false;
+    for (const ParameterHandle& p : parameters_) {
+      held = held || p.impl->local.elements() > 0;
+      any = any || (p.impl->slot != nullptr && p.impl->slot->has_grad());
+    }
+    if (held && !any)
+      warn(
+          "optim::SGD: no parameter has a gradient, so that the step changes nothing; run backward() before it, and make the "
+          "optimizer of the parameters that are trained: parameters(model) of what parallelize_module gave");
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       const ParameterHandle& p = parameters_[i];
       if (p.impl->slot == nullptr || !p.impl->slot->has_grad()) continue;
