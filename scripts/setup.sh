@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that what the named tasks need is installed: setup.sh [build] [test] [demo] [gloo] [mpi] [mpich] [bench] [peers] [cuda] [ci] (default: build).
+# Makes sure that what the named tasks need is installed: setup.sh [build] [test] [demo] [gloo] [mpi] [mpich] [bench] [peers] [slurm] [cuda] [ci] (default: build).
 # Says what is missing and why. Installs Debian packages as root or with a password-free sudo; without those rights
 # it prints the names and stops with status 1. Changes nothing where nothing is missing.
 set -euo pipefail
@@ -33,6 +33,7 @@ any_file() {
   done
   return 1
 }
+have_tool() { command -v "$1" || any_file "/usr/sbin/$1" "/sbin/$1"; }
 have_header() { echo "#include <$1>" | "${CXX:-g++}" -I/usr/include/eigen3 -fsyntax-only -x c++ -; }
 
 need_gloo() {
@@ -43,6 +44,13 @@ need_gloo() {
 need_mpi() {  # Open MPI, which is the system's own where MPICH is installed too
   need libopenmpi-dev "ranks as processes over MPI" command -v mpicxx.openmpi
   need openmpi-bin "the launcher of processes over MPI" command -v mpirun.openmpi
+}
+
+need_slurm() {
+  need slurmctld "the test under srun: the controller" have_tool slurmctld
+  need slurmd "the test under srun: the node" have_tool slurmd
+  need slurm-client "the test under srun" command -v srun
+  need munge "the test under srun: its credentials" have_tool munged
 }
 
 for task in "${@:-build}"; do
@@ -65,6 +73,7 @@ for task in "${@:-build}"; do
       need wamerican "the word list that the demo trains on" any_file /usr/share/dict/american-english /usr/share/dict/words
       ;;
     gloo) need_gloo ;;
+    slurm) need_slurm ;;
     mpi) need_mpi ;;
     mpich)
       need libmpich-dev "ranks as processes over MPI, with MPICH" command -v mpicxx.mpich
@@ -89,6 +98,8 @@ for task in "${@:-build}"; do
       need libfftw3-mpi-dev "peers of redistribute: FFTW's transpose" any_file /usr/include/fftw3-mpi.h
       ;;
     ci)
+      need_slurm
+      need iproute2 "the test over two network namespaces" have_tool ip
       need git "the list of files whose format is checked" command -v git
       need clang-19 "the sanitizer runs" command -v clang++-19
       need libclang-rt-19-dev "the sanitizers' run-time library" sh -c 'ls "$(clang++-19 -print-resource-dir)"/lib/*/*asan*.a'
@@ -97,7 +108,7 @@ for task in "${@:-build}"; do
       need clang-format-19 "the format check" command -v clang-format-19
       ;;
     *)
-      printf "setup: unknown task '%s' (known: build test demo gloo mpi mpich bench peers cuda ci)\n" "$task" >&2
+      printf "setup: unknown task '%s' (known: build test demo gloo mpi mpich bench peers slurm cuda ci)\n" "$task" >&2
       exit 2
       ;;
   esac
