@@ -106,11 +106,7 @@ int main(int argc, char** argv) {
                 pairs);
   for (std::size_t bytes = 1024; bytes <= most; bytes *= 4) {
     const BlockOffsets at = BlockOffsets::parts(size, static_cast<std::int64_t>(bytes / 64), 64);
-    const bool short_blocks = bytes <= MessageSwitch::bruck_block_bytes * ranks;
-    const std::size_t gather = size <= MessageSwitch::direct_ranks ? 0
-                               : short_blocks                      ? 1
-                               : size < MessageSwitch::ring_ranks  ? 0
-                                                                   : 2;
+    const std::size_t gather = size <= MessageSwitch::direct_ranks ? 0 : bytes <= MessageSwitch::bruck_bytes ? 1 : 2;
     compare(channel, world, "all_gather", bytes, pairs,
             {{"direct", [&] { detail::all_gather_direct(channel, data, at); }},
              {"bruck", [&] { detail::all_gather_bruck(channel, data, at); }},

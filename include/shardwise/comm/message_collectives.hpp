@@ -28,12 +28,10 @@ namespace shardwise::detail {
 // Which way by size and number of ranks: measured over Gloo on a loopback of 2 cores for 3 to 32 ranks (bench/README.md says how,
 // and with what), where a byte costs the same wherever it goes; a network would rather send each byte over one link once.
 struct MessageSwitch {
-  // all_gather: up to so many ranks each sends to each. Beyond: Bruck's log2 steps for blocks of up to so many bytes (0.5 to 0.7
-  // of each to each with 8 to 32 ranks); larger ones each to each (0.7 of a ring with 16 ranks), from so many ranks on around a
-  // ring (0.4 of each to each with 32).
+  // all_gather: up to so many ranks each sends to each. Beyond: Bruck's log2 steps for up to so many bytes in all (0.4 to 0.9 of each
+  // to each with 8 to 32 ranks, 1.1 for the last with 8), else around a ring (at 4 MiB 0.3 to 0.4 in 5 of 8 runs, else 0.9 to 1.5).
   static constexpr int direct_ranks = 4;
-  static constexpr std::size_t bruck_block_bytes = 64 * 1024;
-  static constexpr int ring_ranks = 32;
+  static constexpr std::size_t bruck_bytes = 1024 * 1024;
   // all_reduce: up to so many bytes of all inputs together everyone gets all of them: one step instead of two. They meet between
   // 64 KiB (32 ranks) and 256 KiB (4 ranks).
   static constexpr std::size_t one_step_reduce_bytes = 128 * 1024;
@@ -139,10 +137,8 @@ inline void all_gather_in_place(MessageChannel& channel, std::byte* out, const B
   if (channel.size() == 1) return;
   if (channel.size() <= MessageSwitch::direct_ranks)
     all_gather_direct(channel, out, at);
-  else if (at.total() <= MessageSwitch::bruck_block_bytes * static_cast<std::size_t>(channel.size()))
+  else if (at.total() <= MessageSwitch::bruck_bytes)
     all_gather_bruck(channel, out, at);
-  else if (channel.size() < MessageSwitch::ring_ranks)
-    all_gather_direct(channel, out, at);
   else
     all_gather_ring(channel, out, at);
 }
