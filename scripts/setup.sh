@@ -89,6 +89,7 @@ for task in "${@:-build}"; do
     bench)
       need valgrind "the gate that counts instructions" command -v valgrind
       need_gloo
+      need_mpi
       ;;
     peers)
       need python3 "the table of peers" command -v python3
