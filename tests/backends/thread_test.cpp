@@ -568,6 +568,24 @@ TEST_CASE("a throw while the others are in large exchanges leaves no rank in fre
                       "out of cheese");
 }
 
+TEST_CASE("a throw in the middle of a copy of 256 MiB frees nothing that another rank still copies") {
+  constexpr std::size_t bytes = std::size_t{256} << 20;
+  CHECK_THROWS_WITH(run_ranks(2,
+                              [&](ThreadCommunicator c) {
+                                CallInfo call;
+                                call.collective = Collective::all_gather;
+                                const std::vector<char> in(bytes, static_cast<char>(c.rank() + 1));
+                                std::vector<char> out(c.rank() == 0 ? bytes : 0);
+                                c.exchange(call, in.data(), bytes, out.data(), [&](const Peers& peers) {
+                                  if (c.rank() == 1) throw std::runtime_error("out of cheese");
+                                  std::memcpy(out.data(), peers.in[1], bytes);
+                                });
+                                for (std::size_t i = 0; i < out.size(); i += 4093) REQUIRE(out[i] == 2);
+                                c.barrier();
+                              }),
+                    "out of cheese");
+}
+
 TEST_CASE("a rank that returns early is named") {
   for (const int ranks : {2, 3, 16, 64}) {
     const auto text = messages(ranks, [&](ThreadCommunicator c) {

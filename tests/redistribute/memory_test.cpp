@@ -10,7 +10,10 @@
 #include <shardwise/redistribute/async.hpp>
 #include <shardwise/testing/doctest.hpp>
 
+#include "support/reads_peers.hpp"
+
 using namespace shardwise;
+using test::reads_peers;
 
 namespace {
 
@@ -68,6 +71,7 @@ SHARDWISE_TEST_RANKS("the account: what is held, what was held at most, views no
 }
 
 SHARDWISE_TEST_RANKS("a move on one axis takes its output and nothing else", 4) {
+  if (!reads_peers(world)) return;
   const auto mesh = init_device_mesh<"tp">(world, {4});
   for (const std::int64_t rows : {std::int64_t{4}, n}) {  // staged, and straight from peer memory
     const auto r = made<Replicate>(mesh, rows);
@@ -91,6 +95,7 @@ SHARDWISE_TEST_RANKS("a move on one axis takes its output and nothing else", 4) 
 }
 
 SHARDWISE_TEST_RANKS("so does a move on several axes: nothing lies between", 4) {
+  if (!reads_peers(world)) return;
   const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 2});
   mesh.group(3);
   const auto swapped = made<Shard<0>, Shard<1>>(mesh);
@@ -106,6 +111,7 @@ SHARDWISE_TEST_RANKS("so does a move on several axes: nothing lies between", 4) 
 }
 
 SHARDWISE_TEST_RANKS("block-cyclic parts are moved without a buffer too", 4) {
+  if (!reads_peers(world)) return;
   const auto mesh = init_device_mesh<"tp">(world, {4});
   const auto s = made<Shard<0>>(mesh);
   const auto cyclic = made<BlockCyclic<1, 16>>(mesh);
@@ -115,6 +121,7 @@ SHARDWISE_TEST_RANKS("block-cyclic parts are moved without a buffer too", 4) {
 
 SHARDWISE_TEST_RANKS(
     "a move to another mesh takes nothing, but a number per rank of a replicated source read from outside", 4) {
+  if (!reads_peers(world)) return;
   const auto grid = init_device_mesh<"dp", "tp">(world, {2, 2});
   const auto turned = init_device_mesh<"r">(world, {4}, {.ranks = {2, 3, 1, 0}});
   const auto first = init_device_mesh<"a">(world, {2}, {.ranks = {0, 1}});
@@ -129,6 +136,7 @@ SHARDWISE_TEST_RANKS(
 }
 
 SHARDWISE_TEST_RANKS("redistribute_into takes nothing", 4) {
+  if (!reads_peers(world)) return;
   const auto mesh = init_device_mesh<"tp">(world, {4});
   for (const std::int64_t rows : {std::int64_t{4}, n}) {
     const auto s = made<Shard<0>>(mesh, rows);
@@ -146,6 +154,7 @@ SHARDWISE_TEST_RANKS("redistribute_into takes nothing", 4) {
 }
 
 SHARDWISE_TEST_RANKS("a joint move takes its outputs, a list of addresses, and a copy of small inputs", 4) {
+  if (!reads_peers(world)) return;
   const auto mesh = init_device_mesh<"tp">(world, {4});
   const std::int64_t lists = 2 * 4 * static_cast<std::int64_t>(sizeof(void*));
   const auto joint = [&](std::int64_t rows) {
@@ -156,12 +165,15 @@ SHARDWISE_TEST_RANKS("a joint move takes its outputs, a list of addresses, and a
     const auto [a, b] = redistribute_all(to<Replicate>(x), to<Shard<1>>(y));
     return max_memory_allocated() - before - static_cast<std::int64_t>(a.bytes() + b.bytes());
   };
-  CHECK(joint(n) == lists);
+  const std::int64_t inputs = n / 4 * n * 4 + n * n * 4;  // processes bring theirs together in one block
+  const std::int64_t taken = joint(n);
+  CHECK((taken == lists || taken == lists + inputs));
   CHECK(joint(4) == lists + n * 4 + 4 * n * 4);  // 1 + 4 rows of floats
 }
 
 SHARDWISE_TEST_RANKS("a move in two halves keeps its input while others may read it, and has its output from wait() on",
                      4) {
+  if (!reads_peers(world)) return;
   const auto mesh = init_device_mesh<"tp">(world, {4});
   const std::int64_t before = memory_allocated();
   std::optional x = made<Shard<0>>(mesh);
@@ -180,6 +192,7 @@ SHARDWISE_TEST_RANKS("a move in two halves keeps its input while others may read
 }
 
 SHARDWISE_TEST_RANKS("the backward of a move takes the gradient of its input and nothing else", 4) {
+  if (!reads_peers(world)) return;
   const auto mesh = init_device_mesh<"tp">(world, {4});
   auto x = made<Shard<0>>(mesh);
   x.requires_grad(true);
