@@ -55,8 +55,7 @@ void reduce_to(DType dtype, const Extents& sout, const void* g, const Extents& s
   std::int64_t outer = 1, inner = 1;
   for (int i = 0; i < runs.count; ++i) outer *= runs.size[i];
   if (outer == 0) {
-    if (sa.elements() > 0)  // zero is all bits zero in every type
-      SHARDWISE_CUDA(cudaMemsetAsync(out, 0, static_cast<std::size_t>(sa.elements()) * element, stream.handle));
+    zero_device_memory(out, static_cast<std::size_t>(sa.elements()) * element, stream);  // all bits zero in every type
     return;
   }
   Buffer held;
@@ -88,7 +87,7 @@ void embedding_backward(DType dtype, const void* dy, const std::int64_t* index, 
     constexpr bool same = std::is_same_v<T, A>;  // else a row that occurs often would stop growing in 16 bits
     const Buffer sums = same ? Buffer() : device_buffer(static_cast<std::size_t>(size) * sizeof(A), stream);
     A* const into = same ? static_cast<A*>(dtable) : sums.as<A>();
-    SHARDWISE_CUDA(cudaMemsetAsync(into, 0, static_cast<std::size_t>(size) * sizeof(A), stream.handle));
+    zero_device_memory(into, static_cast<std::size_t>(size) * sizeof(A), stream);
     launch(ScatterAddBody<T>{static_cast<const T*>(dy), index, into, first, count, Divider(width)}, n * width, stream);
     if constexpr (!same) cast(dtype_of<A>, into, dtype, dtable, size, stream);
   });

@@ -287,4 +287,23 @@ SHARDWISE_DEVICE_TEST("dropout and its gradient equal those of the host") {
   CHECK(near(on_dx.read(), dx, 0));
 }
 
+SHARDWISE_DEVICE_TEST("work goes to the device of its stream, whichever is current") {
+  if (shardwise::cuda::device_count() < 2) {
+    std::printf("SKIPPED: one CUDA device: work goes to the device of its stream\n");
+    return;
+  }
+  const shardwise::cuda::Stream second(1);
+  const Buffer x = device_buffer(4 * sizeof(float), second), y = device_buffer(4 * sizeof(float), second);
+  const float three = 3;
+  const Extents none = extents({0, 4}), one = extents({4});
+  device::fill(dtype_of<float>, x.data(), &three, 4, second);
+  device::scale(dtype_of<float>, x.data(), 2, x.data(), 4, second);
+  device::reduce_to(dtype_of<float>, none, nullptr, one, y.data(), second);  // zeros
+  device::add_to(dtype_of<float>, y.data(), x.data(), 4, second);
+  float got[4] = {};
+  copy_to_host(Buffer::view(got), y, sizeof got, second);
+  for (const float g : got) CHECK(g == 6);
+  CHECK(shardwise::cuda::current_device() == 0);
+}
+
 }  // namespace

@@ -223,7 +223,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 }
 cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStream_t stream) {
   SIMULATED_ENTRY(cudaMemsetAsync);
-  if (!valid(stream)) return finish(cudaErrorInvalidResourceHandle);
+  if (!valid(stream) || stream_of(stream)->device() != current_device()) return finish(cudaErrorInvalidResourceHandle);
   const int device = Machine::get().device_of(memory);
   if (device < 0 || !Machine::get().memory(device).holds(memory, bytes)) return finish(cudaErrorInvalidValue);
   stream_of(stream)->put([memory, value, bytes] { std::memset(memory, value, bytes); });

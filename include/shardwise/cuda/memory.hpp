@@ -125,4 +125,11 @@ inline void record_stream(const Buffer& buffer, const cuda::StreamView& stream) 
   add_used_stream(record->used, stream);
 }
 
+// Zeros in the order of `stream`. (A copy may be put on a stream of a device that is not current, a memset may not.)
+inline void zero_device_memory(void* memory, std::size_t bytes, const cuda::StreamView& stream) {
+  if (bytes == 0) return;
+  const cuda::DeviceScope scope(stream.device);
+  SHARDWISE_CUDA(cudaMemsetAsync(memory, 0, bytes, stream.handle));
+}
+
 }  // namespace shardwise::detail

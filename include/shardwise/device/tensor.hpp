@@ -19,7 +19,7 @@ struct Cuda {
   static detail::Buffer zeroed(std::size_t bytes) {
     const cuda::StreamView stream = cuda::current_stream();
     detail::Buffer buffer = detail::device_buffer(bytes, stream);
-    if (bytes > 0) SHARDWISE_CUDA(cudaMemsetAsync(buffer.data(), 0, bytes, stream.handle));
+    detail::zero_device_memory(buffer.data(), bytes, stream);
     return buffer;
   }
 };

@@ -212,7 +212,7 @@ class NcclCommunicator {
     call.collective = Collective::barrier;
     call.dtype = DType::uint8;
     const detail::Buffer one = detail::device_buffer(1, group_->stream());
-    SHARDWISE_CUDA(cudaMemsetAsync(one.data(), 0, 1, group_->stream().handle));
+    detail::zero_device_memory(one.data(), 1, group_->stream());
     group_->all_reduce(me_, call, one.data(), one.data(), 1, ncclMax);
     group_->synchronize(me_, call);
   }
