@@ -27,8 +27,8 @@ class MpiTransport final : public Transport {
  public:
   // Payloads of at most so many bytes travel with their header.
   static constexpr std::size_t inline_limit = 16 * 1024;
-  // Larger ones in pieces of at most so many, which MPI's int counts. 12 MiB a rank in a move of four on 2 cores, against MPI_Alltoallv
-  // with pack and unpack by hand: 1.1; with 256, 128 and 64 KiB 1.2, 1.25 and 1.4: each is a handshake.
+  // Larger ones in pieces of at most so many, which MPI's int counts. 12 MiB a rank in a move of four on 2 busy cores, against
+  // MPI_Alltoallv with pack and unpack by hand: 1.1 to 1.4; with 64 and 32 KiB 1.4 to 2.3: each piece is a handshake.
   static constexpr std::size_t largest_piece = 1024 * 1024;
 
   // In a duplicate of `comm`, where no message of the program's can come between. Ranks: all of `comm`. Throws: TimeoutError.
