@@ -40,8 +40,8 @@ void copy_short_rows(const Walk& w, const std::byte* from, std::byte* to) {
 }
 
 // Copies `piece` from a local tensor that holds `held` to one that holds `wanted`.
-inline void copy_box(const Box& piece, const Box& held, const void* from, const Box& wanted, void* to,
-                     std::size_t element) {
+template <class = void>
+void copy_box(const Box& piece, const Box& held, const void* from, const Box& wanted, void* to, std::size_t element) {
   const Walk w = walk(piece, held, wanted);
   if (w.empty) return;
   const auto* source = static_cast<const std::byte*>(from);

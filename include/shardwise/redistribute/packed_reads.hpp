@@ -26,8 +26,9 @@ struct Read {
 
 // What a local tensor that holds `held` shares with `wanted`, one element after the other; `placed`: it holds `wanted` itself. And
 // back from there to a tensor that holds `wanted`.
-inline void pack_common(const Holding& held, const void* from, const Holding& wanted, const Cut& cut,
-                        std::size_t element, std::byte* to, bool placed = false) {
+template <class = void>
+void pack_common(const Holding& held, const void* from, const Holding& wanted, const Cut& cut, std::size_t element,
+                 std::byte* to, bool placed = false) {
   const CommonRows rows(held, wanted, cut);
   const auto size = static_cast<std::int64_t>(element);
   rows.for_each([&](const CommonRuns::Run* runs, int count, std::int64_t a, std::int64_t b) {
@@ -39,8 +40,9 @@ inline void pack_common(const Holding& held, const void* from, const Holding& wa
     to += n * size;
   });
 }
-inline void unpack_common(const Holding& held, const std::byte* from, const Holding& wanted, const Cut& cut,
-                          std::size_t element, void* to) {
+template <class = void>
+void unpack_common(const Holding& held, const std::byte* from, const Holding& wanted, const Cut& cut,
+                   std::size_t element, void* to) {
   const CommonRows rows(held, wanted, cut);
   const auto size = static_cast<std::int64_t>(element);
   rows.for_each([&](const CommonRuns::Run* runs, int count, std::int64_t, std::int64_t b) {

@@ -75,8 +75,8 @@ void pull_share(const MovePlan& plan, Type dtype, const Inputs& in, void* out) {
 }
 
 // ... then reads the parts of the others out of theirs.
-inline void pull_shares_of_others(const MovePlan& plan, const Extents& global, DType dtype, const Inputs& outs,
-                                  void* out) {
+template <class = void>
+void pull_shares_of_others(const MovePlan& plan, const Extents& global, DType dtype, const Inputs& outs, void* out) {
   Coordinate replica = plan.first_replica();
   do {
     const int rank = plan.group_rank(replica);
@@ -93,8 +93,9 @@ inline void pull_shares_of_others(const MovePlan& plan, const Extents& global, D
 }
 
 // Fills the output with what this rank itself holds of it, and zero.
-inline void pull_own(const MovePlan& plan, const std::int64_t* me, const Extents& global, DType dtype, const void* in,
-                     void* out) {
+template <class = void>
+void pull_own(const MovePlan& plan, const std::int64_t* me, const Extents& global, DType dtype, const void* in,
+              void* out) {
   if (plan.wanted().empty()) return;
   std::memset(out, 0, static_cast<std::size_t>(plan.wanted().size.elements()) * size_of(dtype));
   const MoveView& view = plan.view();

@@ -51,8 +51,9 @@ inline std::int64_t run_ahead(const CommonRuns::Run* runs, int count, int r, std
 }
 
 // The same for runs that are alike: `last_ahead` bytes from the last of them to the next row.
-inline void copy_steps(const Steps& steps, const std::byte* from, std::byte* to, std::int64_t element,
-                       std::int64_t last_ahead, bool stream) {
+template <class = void>
+void copy_steps(const Steps& steps, const std::byte* from, std::byte* to, std::int64_t element, std::int64_t last_ahead,
+                bool stream) {
   const std::int64_t next_to = steps.b * element, next_from = steps.a * element;
   switch (steps.size * element) {
     case 1: return copy_strided<1>(to, from, steps.count, next_to, next_from);
@@ -78,8 +79,9 @@ inline void copy_steps(const Steps& steps, const std::byte* from, std::byte* to,
 }
 
 // From a to b, offsets in elements. `typical`: how long the runs are, about.
-inline void copy_runs(const CommonRuns::Run* runs, int count, const std::byte* from, std::byte* to, std::size_t element,
-                      std::int64_t typical, std::int64_t row_stride, bool stream) {
+template <class = void>
+void copy_runs(const CommonRuns::Run* runs, int count, const std::byte* from, std::byte* to, std::size_t element,
+               std::int64_t typical, std::int64_t row_stride, bool stream) {
   if (typical <= 8) {
     switch (element) {
       case 1: return copy_short_runs<1>(runs, count, from, to);
@@ -103,8 +105,9 @@ inline void copy_runs(const CommonRuns::Run* runs, int count, const std::byte* f
 }
 
 // Copies what both hold from a local tensor that holds `held` to one that holds `wanted`; of that only what `cut` leaves.
-inline void copy_common(const Holding& held, const void* from, const Holding& wanted, void* to, std::size_t element,
-                        const Cut& cut = {}) {
+template <class = void>
+void copy_common(const Holding& held, const void* from, const Holding& wanted, void* to, std::size_t element,
+                 const Cut& cut = {}) {
   const CommonRows rows(held, wanted, cut);
   const auto* source = static_cast<const std::byte*>(from);
   auto* target = static_cast<std::byte*>(to);
@@ -125,8 +128,9 @@ inline void copy_common(const Holding& held, const void* from, const Holding& wa
 }
 
 // Copies the same elements from a local tensor that holds `wanted` too, to where they are already in it.
-inline void copy_alike(const Holding& held, const void* from, const Holding& wanted, void* to, std::size_t element,
-                       const Cut& cut) {
+template <class = void>
+void copy_alike(const Holding& held, const void* from, const Holding& wanted, void* to, std::size_t element,
+                const Cut& cut) {
   const CommonRows rows(held, wanted, cut);
   const auto size = static_cast<std::int64_t>(element);
   rows.for_each([&](const CommonRuns::Run* runs, int count, std::int64_t, std::int64_t b) {
