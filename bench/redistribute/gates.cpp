@@ -85,7 +85,7 @@ std::size_t find_transition(const Ranks& ranks, const std::string& name) {
 // pairs, late ones left out. Rank 0 decides for all.
 int gates(const Options& o, const Ranks& ranks) {
   const bool threads = ranks.kind() == "thread";
-  const double last_start = threads ? 42.0 : 12.0;
+  const double last_start = threads ? 42.0 : 20.0;
   std::vector<Gate> all = gates_of(ranks.kind());
   if (ranks.size() != 4) refuse("--gates is for 4 ranks, not " + std::to_string(ranks.size()));
   double spent = 0;
