@@ -3,16 +3,22 @@
 # tests/acceptance is kept as it came.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-status=0 checked=0
+files=()
 while IFS= read -r -d '' file; do
-  [ -f "$file" ] || continue
-  checked=$((checked + 1))
-  if [ "${1:-}" != --check ]; then
-    clang-format-19 -i "$file"
-  elif ! clang-format-19 "$file" | cmp -s "$file" -; then
-    printf 'not formatted: %s (scripts/format.sh does it)\n' "$file"
-    status=1
-  fi
+  if [ -f "$file" ]; then files+=("$file"); fi
 done < <(git ls-files -z '*.hpp' '*.cpp' '*.cuh' '*.cu' ':!tests/acceptance')
-printf '%d files\n' "$checked"
-[ "$checked" -gt 0 ] && exit "$status"
+[ "${#files[@]}" -gt 0 ]
+
+if [ "${1:-}" != --check ]; then
+  clang-format-19 -i "${files[@]}"
+  printf '%d files\n' "${#files[@]}"
+  exit
+fi
+status=0
+found=$(printf '%s\0' "${files[@]}" | xargs -0 -P "$(nproc)" -n 50 clang-format-19 --dry-run 2>&1) || status=1
+if [ -n "$found" ]; then
+  printf '%s\n' "$found" | sed -nE 's/^(.*):[0-9]+:[0-9]+: warning: code should be clang-formatted.*/not formatted: \1 (scripts\/format.sh does it)/p' | sort -u
+  status=1
+fi
+printf '%d files\n' "${#files[@]}"
+exit "$status"

@@ -79,9 +79,7 @@ inline std::shared_ptr<ProcessWorld> join_world_of(const LaunchEnvironment& envi
 }
 
 // The ranks of a world of one: this thread.
-inline ThreadCommunicator alone() {
-  return {ThreadGroup::make(make_ref<ThreadWorld>(1), List<int>{0}), 0};
-}
+inline ThreadCommunicator alone() { return {ThreadGroup::make(make_ref<ThreadWorld>(1), List<int>{0}), 0}; }
 
 // An exception that nobody catches ends the process; the other ranks are told its words before.
 class LastWords {
