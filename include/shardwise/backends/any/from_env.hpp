@@ -12,8 +12,7 @@
 
 #include <shardwise/backends/any/communicator.hpp>
 #if defined(SHARDWISE_HAS_GLOO)
-#include <shardwise/backends/gloo/device.hpp>
-#include <shardwise/backends/gloo/transport.hpp>
+#include <shardwise/backends/gloo/communicator.hpp>
 #endif
 #if defined(SHARDWISE_HAS_MPI)
 #include <shardwise/backends/mpi/communicator.hpp>
@@ -28,16 +27,6 @@
 namespace shardwise {
 
 namespace detail {
-
-#if defined(SHARDWISE_HAS_GLOO)
-inline std::shared_ptr<Transport> connect_over_gloo(int rank, const std::vector<bool>& reaches, KeyValueStore& store,
-                                                    std::chrono::milliseconds deadline) {
-  auto transport =
-      std::make_shared<GlooTransport>(rank, static_cast<int>(reaches.size()), gloo_address("127.0.0.1"), reaches);
-  transport->connect(store, "world", deadline);
-  return transport;
-}
-#endif
 
 // A rank of a launcher's world of several processes.
 inline bool was_launched(const LaunchEnvironment& environment) {
@@ -72,7 +61,7 @@ inline std::shared_ptr<ProcessWorld> join_world_of(const LaunchEnvironment& envi
 #if defined(SHARDWISE_HAS_GLOO)
   if (!over_mpi) place.connect = &connect_over_gloo;
 #endif
-  SHARDWISE_REQUIRE(!place.endpoint.empty(), environment.no_endpoint);
+  SHARDWISE_REQUIRE(!place.endpoint.empty(), text("shardwise: ", environment.no_endpoint));
   if (place.endpoint.is_local()) place.endpoint.local += run;
   place.store.run_id += run;
   return ProcessWorld::join(std::move(place));
