@@ -2,6 +2,13 @@
 // alone; shardwise.hpp adds operators, modules and plans, which need Eigen.
 #pragma once
 
+// g++ reads the bodies of templates once more at the end of a unit, and would there warn of every local name that the program has for a
+// global of its own.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
+
 #include <shardwise/base/collective.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
@@ -21,3 +28,7 @@
 #include <shardwise/tensor/factories.hpp>
 #include <shardwise/tensor/random.hpp>
 #include <shardwise/tensor/tensor.hpp>
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif

@@ -1,6 +1,13 @@
 // Everything that needs no third party beyond Eigen: the core, operators, modules, plans, optimizers, CommDebugMode.
 #pragma once
 
+// g++ reads the bodies of templates once more at the end of a unit, and would there warn of every local name that the program has for a
+// global of its own.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
+
 #include <shardwise/core.hpp>
 
 #include <shardwise/debug/comm_debug_mode.hpp>
@@ -24,3 +31,7 @@
 #include <shardwise/redistribute/all.hpp>
 #include <shardwise/redistribute/as_partial.hpp>
 #include <shardwise/redistribute/async.hpp>
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif

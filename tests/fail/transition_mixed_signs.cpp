@@ -7,9 +7,9 @@ using Mesh = DeviceMesh<ThreadCommunicator, "dp", "tp">;
 using Line = DeviceMesh<ThreadCommunicator, "tp">;
 
 #if SHARDWISE_EXPECT_FAIL
-constexpr auto shards_moved_by = transition<Shard<0>, Shard<-1>>::collective;
-static_assert(shards_moved_by == Collective::all_to_all);
+constexpr auto c = transition<Shard<0>, Shard<-1>>::collective;
+static_assert(c == Collective::all_to_all);
 #else
-constexpr auto shards_moved_by = transition<Shard<0>, Normalized<Shard<-1>, 2>>::collective;
-static_assert(shards_moved_by == Collective::all_to_all);
+constexpr auto c = transition<Shard<0>, Normalized<Shard<-1>, 2>>::collective;
+static_assert(c == Collective::all_to_all);
 #endif
