@@ -147,10 +147,12 @@ std::uint64_t number_from(const char* name, std::uint64_t otherwise) {
   return given != nullptr ? std::strtoull(given, nullptr, 10) : otherwise;
 }
 
+constexpr bool fewer = slow_build || !optimised;
+
 // How many cases of those that a fast build runs.
 int scaled(int count) {
   const auto given = number_from("SHARDWISE_TEST_RANDOM_CASES", 0);
-  return given > 0 ? static_cast<int>(given) : slow_build ? count / 40 + 1 : count;
+  return given > 0 ? static_cast<int>(given) : fewer ? count / 40 + 1 : count;
 }
 
 int cases_run = 0;
@@ -227,5 +229,5 @@ TEST_CASE("random moves on four axes are one exchange, or planned axis by axis, 
   cases<"a", "b", "c", "d">({1, 2, 2, 2}, 3000);
   cases<"a", "b", "c", "d">({2, 1, 1, 3}, 2000);
   cases<"a", "b", "c", "d">({2, 2, 2, 2}, 600);
-  CHECK((cases_run > 100000 || slow_build || std::getenv("SHARDWISE_TEST_RANDOM_CASES") != nullptr));
+  CHECK((cases_run > 100000 || fewer || std::getenv("SHARDWISE_TEST_RANDOM_CASES") != nullptr));
 }

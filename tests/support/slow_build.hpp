@@ -1,7 +1,7 @@
-// Whether this build is a slow one: not optimised, or with a sanitizer. Long tests run fewer cases there.
+// Whether this build is a slow one, with a sanitizer, or not optimised. Long tests run fewer cases there.
 #pragma once
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SHARDWISE_TEST_SLOW_BUILD 1
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
@@ -15,5 +15,10 @@
 namespace test {
 
 constexpr bool slow_build = SHARDWISE_TEST_SLOW_BUILD != 0;
+#ifdef __OPTIMIZE__
+constexpr bool optimised = true;
+#else
+constexpr bool optimised = false;
+#endif
 
 }  // namespace test
