@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
@@ -234,8 +235,8 @@ TEST_CASE("contradictions and what is no number are refused by name") {
 }
 
 TEST_CASE("the token comes from a file too, without the end of its line") {
-  char path[] = "/tmp/shardwise-token-XXXXXX";
-  const int fd = mkstemp(path);
+  std::string path = (std::filesystem::temp_directory_path() / "shardwise-token-XXXXXX").string();
+  const int fd = mkstemp(path.data());
   REQUIRE(fd >= 0);
   const auto fill = [&](const std::string& content) {
     REQUIRE(ftruncate(fd, 0) == 0);
@@ -255,9 +256,9 @@ TEST_CASE("the token comes from a file too, without the end of its line") {
     ScopedWarningHandler handler([&](std::string_view words) { warned += words; });
     CHECK(read(from_file).token == "secret");
   }
-  CHECK(has(warned, "every user can read the token in '" + std::string(path) + "'"));
+  CHECK(has(warned, "every user can read the token in '" + path + "'"));
   CHECK_FALSE(has(warned, "secret"));
   CHECK(has(refusal(with(own, {{"SHARDWISE_TOKEN_FILE", "/"}})), "directory"));
   close(fd);
-  unlink(path);
+  unlink(path.c_str());
 }
