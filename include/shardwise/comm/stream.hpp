@@ -72,10 +72,11 @@ inline void stream_copy(void* to, const void* from, std::size_t bytes, std::ptrd
 // outputs[o][i] = terms[0][i] + terms[1][i] + ..., in this order, for i < n, for all outputs: a sum stays in registers until all
 // have it. Term by term over a line: vector by vector over the terms was 0.64, 0.70 of memcpy instead of 0.52, 0.54 (Partial ->
 // Shard(0)) and 0.74, 0.83 instead of 0.65, 0.72 (Partial -> Shard(1)). The outputs are none of the terms. As for
-// `ahead` and, where it is streamed, the fence: stream_copy.
+// `ahead` and, where it is streamed, the fence: stream_copy. Never inlined into the loop over rows: there the latter was 0.68, and 0.65
+// as a function of its own.
 template <class T>
-void sum_terms(T* const* outputs, int output_count, const T* const* terms, int count, std::int64_t n,
-               std::ptrdiff_t ahead, bool stream) {
+[[gnu::noinline]] void sum_terms(T* const* outputs, int output_count, const T* const* terms, int count, std::int64_t n,
+                                 std::ptrdiff_t ahead, bool stream) {
   std::int64_t i = 0;
   const auto one_by_one = [&](std::int64_t end) {
     for (; i < end; ++i) {
