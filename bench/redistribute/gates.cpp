@@ -16,7 +16,7 @@ namespace bench {
 namespace {
 
 constexpr std::int64_t large = 4096, small = 32;  // floats: 64 MiB and 4 KiB
-constexpr double heavy = 5.5, light = 2.0;
+constexpr double heavy = 2.6, light = 1.2;
 
 struct Gate {
   const char* name;  // kind:transition

@@ -41,29 +41,38 @@ inline bool same_address(const sockaddr_storage& a, const sockaddr_storage& b) {
   return x.sin6_port == y.sin6_port && std::memcmp(&x.sin6_addr, &y.sin6_addr, sizeof x.sin6_addr) == 0;
 }
 
-// A second descriptor for the socket of a connected pair, found by its address: Gloo keeps its own to itself. With it a wait ends
-// at its deadline, covers several peers, and can be ended from another thread: Gloo holds the pair's lock in a blocked
-// receive, so that its own close() would wait. Also keeps the socket from programs that this process starts.
-inline Descriptor socket_of(const gloo::transport::Pair& pair) {
-  const sockaddr_storage wanted = gloo::transport::tcp::Address(pair.address().bytes()).getSockaddr();
+// The descriptor of this process' socket at `ours` that is connected to `theirs`, or else to any other address; -1: none.
+inline int connected_socket(const sockaddr_storage& ours, const sockaddr_storage& theirs) {
   DIR* const folder = opendir("/proc/self/fd");
   SHARDWISE_REQUIRE(folder != nullptr, "shardwise: Gloo's sockets cannot be found: /proc is not mounted");
-  Descriptor found;
+  int found = -1;
   while (const dirent* entry = readdir(folder)) {
     char* end = nullptr;
     const int fd = static_cast<int>(std::strtol(entry->d_name, &end, 10));
     if (*end != '\0') continue;
     sockaddr_storage self{}, peer{};
     socklen_t bytes = sizeof self;
-    if (getsockname(fd, reinterpret_cast<sockaddr*>(&self), &bytes) != 0 || !same_address(self, wanted)) continue;
+    if (getsockname(fd, reinterpret_cast<sockaddr*>(&self), &bytes) != 0 || !same_address(self, ours)) continue;
     bytes = sizeof peer;
     if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &bytes) != 0) continue;
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
-    found = Descriptor(fcntl(fd, F_DUPFD_CLOEXEC, 0));
-    break;
+    found = fd;
+    if (same_address(peer, theirs)) break;
   }
   closedir(folder);
   return found;
+}
+
+// A second descriptor for the socket of a connected pair, found by its addresses: Gloo keeps its own to itself. With it a wait
+// ends at its deadline, covers several peers, and can be ended from another thread: Gloo holds the pair's lock in a blocked
+// receive, so that its own close() would wait. Also keeps the socket from programs that this process starts. `offered` is where
+// the peer listened: connections that this process opened may share one local address, and differ in that; the one that it
+// accepted on the pair's own address is alone there.
+inline Descriptor socket_of(const gloo::transport::Pair& pair, const std::vector<char>& offered) {
+  using gloo::transport::tcp::Address;
+  const int fd = connected_socket(Address(pair.address().bytes()).getSockaddr(), Address(offered).getSockaddr());
+  if (fd == -1) return {};
+  fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return Descriptor(fcntl(fd, F_DUPFD_CLOEXEC, 0));
 }
 
 class GlooConnection {
@@ -75,10 +84,11 @@ class GlooConnection {
   // 2 cores: 24 ms; with 32, 128, 256 and 512 KiB 26, 29, 26 and 35; with send buffers of twice the size 27.
   static constexpr std::size_t largest_chunk = 64 * 1024;
 
-  // `pair` is connected and synchronous; `lower`: whether this rank is the lower one of both.
-  GlooConnection(gloo::transport::Pair& pair, int peer, bool lower)
-      : peer_(peer), pair_(pair), lower_(lower), socket_(socket_of(pair)), out_(sizeof(MessageHeader) + inline_limit),
-        in_(sizeof(MessageHeader) + inline_limit) {
+  // `pair` is connected to the peer that listened at `offered`, and synchronous; `lower`: whether this rank is the lower one of
+  // both.
+  GlooConnection(gloo::transport::Pair& pair, int peer, const std::vector<char>& offered, bool lower)
+      : peer_(peer), pair_(pair), lower_(lower), socket_(socket_of(pair, offered)),
+        out_(sizeof(MessageHeader) + inline_limit), in_(sizeof(MessageHeader) + inline_limit) {
     SHARDWISE_REQUIRE(static_cast<bool>(socket_), text("shardwise: the socket to rank ", peer,
                                                        " was not found: is this Gloo older or newer than Debian's?"));
     sender_ = pair_.createSendBuffer(slot(0, lower_), out_.data(), sizeof(MessageHeader) + inline_limit);

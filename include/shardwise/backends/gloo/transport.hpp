@@ -223,7 +223,8 @@ class GlooTransport final : public Transport {
     }
     connecting_.store(nullptr);
     if (closed_.load()) fail_closed();
-    connections_[index(offer.peer)] = std::make_unique<GlooConnection>(pair, offer.peer, rank_ < offer.peer);
+    connections_[index(offer.peer)] =
+        std::make_unique<GlooConnection>(pair, offer.peer, offer.address, rank_ < offer.peer);
   }
 
   // Whoever connected first is taken for the peer by Gloo: each end shows the secret, and how long its chunks are.
