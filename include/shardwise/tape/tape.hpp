@@ -27,6 +27,14 @@ struct PendingReducer {
   virtual const void* identity() const = 0;  // equal for equal meshes of this rank
 };
 
+// How gradients in memory that the host does not reach are made (elements not set), zeroed, copied and added up.
+struct GradMemory {
+  Buffer (*allocate)(std::size_t bytes);
+  void (*zero)(const Buffer& x, std::size_t bytes);
+  void (*copy)(const Buffer& to, const Buffer& from, std::size_t bytes);
+  void (*add)(DType dtype, const Buffer& into, const Buffer& from, std::int64_t n);
+};
+
 // Where the gradient of one value gathers.
 //
 // `pending` has a bit per mesh axis on which the ranks hold terms of a sum that is still to be reduced.
@@ -35,6 +43,7 @@ struct PendingReducer {
 struct GradSlot {
   Ref<Node> producer;  // null for a leaf
   Ref<const PendingReducer> reducer;
+  const GradMemory* memory = nullptr;  // null: the host's
   Buffer grad;
   std::int64_t count = 0;
   std::uint64_t mark = 0;
@@ -75,9 +84,14 @@ void accumulate(GradSlot& slot, Buffer contribution, std::uint32_t pending) {
   }
   const bool drop_old = ((all & ~slot.pending) & slot.not_first) != 0;
   slot.pending = all;
+  const GradMemory* const elsewhere = slot.memory;
+  const auto allocate = [&] { return elsewhere != nullptr ? elsewhere->allocate(bytes) : Buffer(bytes); };
   if (drop_new && drop_old) {
-    slot.grad = Buffer(bytes);
-    std::memset(slot.grad.data(), 0, bytes);
+    slot.grad = allocate();
+    if (elsewhere != nullptr)
+      elsewhere->zero(slot.grad, bytes);
+    else
+      std::memset(slot.grad.data(), 0, bytes);
   } else if (drop_old) {
     slot.grad = std::move(contribution);
   } else if (!drop_new) {
@@ -85,12 +99,18 @@ void accumulate(GradSlot& slot, Buffer contribution, std::uint32_t pending) {
       if (contribution.exclusive()) {
         std::swap(slot.grad, contribution);
       } else {
-        Buffer own(bytes);
-        std::memcpy(own.data(), slot.grad.data(), bytes);
+        Buffer own = allocate();
+        if (elsewhere != nullptr)
+          elsewhere->copy(own, slot.grad, bytes);
+        else
+          std::memcpy(own.data(), slot.grad.data(), bytes);
         slot.grad = std::move(own);
       }
     }
-    add_in_place(slot.dtype, slot.grad.data(), contribution.data(), slot.count);
+    if (elsewhere != nullptr)
+      elsewhere->add(slot.dtype, slot.grad, contribution, slot.count);
+    else
+      add_in_place(slot.dtype, slot.grad.data(), contribution.data(), slot.count);
   }
 }
 
