@@ -16,11 +16,15 @@ namespace shardwise {
 struct Cuda {
   static constexpr MemorySpace value = MemorySpace::cuda;
 
+  // On the current device, in the order of its current stream.
+  static detail::Buffer allocated(std::size_t bytes) { return detail::device_buffer(bytes, cuda::current_stream()); }
   static detail::Buffer zeroed(std::size_t bytes) {
-    const cuda::StreamView stream = cuda::current_stream();
-    detail::Buffer buffer = detail::device_buffer(bytes, stream);
-    detail::zero_device_memory(buffer.data(), bytes, stream);
+    detail::Buffer buffer = allocated(bytes);
+    detail::zero_device_memory(buffer.data(), bytes, cuda::current_stream());
     return buffer;
+  }
+  static void copy(const detail::Buffer& to, const detail::Buffer& from, std::size_t bytes) {
+    detail::copy_on_device(to, from, bytes, cuda::current_stream());
   }
 };
 
@@ -61,15 +65,6 @@ Tensor<T, R> pin_memory(const Tensor<T, R>& x) {
   const detail::Buffer pinned = detail::pinned_buffer(x.bytes());
   if (x.bytes() > 0) std::memcpy(pinned.data(), x.data(), x.bytes());
   return detail::with_elements<Tensor<T, R>>(x, pinned);
-}
-
-/// A copy of the elements on their device, in the order of the current stream; cut off from the tape.
-template <Element T, std::size_t R>
-Tensor<T, R, Cuda> clone(const Tensor<T, R, Cuda>& x) {
-  const cuda::StreamView stream = cuda::current_stream();
-  const detail::Buffer copy = detail::device_buffer(x.bytes(), stream);
-  detail::copy_on_device(copy, x.impl()->buffer, x.bytes(), stream);
-  return detail::with_elements<Tensor<T, R, Cuda>>(x, copy);
 }
 
 /// The elements of x are in use on `stream` too: their memory stays until that stream has come this far. PyTorch:

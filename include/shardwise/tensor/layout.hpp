@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 
+#include <shardwise/base/buffer.hpp>
 #include <shardwise/comm/call.hpp>
 #include <shardwise/mesh/device_mesh.hpp>
 #include <shardwise/placement/box.hpp>
@@ -15,7 +16,13 @@ namespace shardwise {
 /// Host memory of this rank.
 struct Host {
   static constexpr MemorySpace value = MemorySpace::host;
+
+  // Elements not set.
+  static detail::Buffer allocated(std::size_t bytes) { return detail::Buffer(bytes); }
 };
+
+/// Memory of a CUDA device: `device/tensor.hpp` defines it.
+struct Cuda;
 
 /// A tensor that one rank holds, with no relation to others.
 template <class Space = Host>
@@ -42,6 +49,29 @@ template <class Layout>
 inline constexpr bool on_host = true;
 template <class Space>
 inline constexpr bool on_host<Local<Space>> = Space::value == MemorySpace::host;
+
+// The same for what lies on a mesh: its communicator says.
+template <class Mesh>
+inline constexpr bool mesh_on_host = Mesh::Communicator::memory_space == MemorySpace::host;
+template <class M, Placement... P>
+inline constexpr bool on_host<Distributed<M, P...>> = mesh_on_host<M>;
+
+template <bool on_host>
+struct space_where {
+  using type = Host;
+};
+template <>
+struct space_where<false> {
+  using type = Cuda;
+};
+// The memory space of the tensors on a mesh, and of a layout.
+template <class Mesh>
+using space_on = typename space_where<mesh_on_host<Mesh>>::type;
+template <class Layout>
+using space_of = typename space_where<on_host<Layout>>::type;
+// The layout of this rank's part as a plain tensor.
+template <class Layout>
+using local_layout_of = Local<space_of<Layout>>;
 
 template <class M, Placement... P>
 struct layout_traits<Distributed<M, P...>> {

@@ -381,7 +381,12 @@ inline constexpr bool is_tensor<BasicTensor<T, R, L>> = true;
 // A new tensor of a layout, elements not set. `mesh` is the mesh of a distributed layout.
 template <class T, std::size_t R, class Layout, class MeshState>
 BasicTensor<T, R, Layout> make_tensor(const Extents& global, const MeshState& mesh) {
-  if constexpr (layout_traits<Layout>::distributed)
+  if constexpr (!on_host<Layout>) {
+    Extents local = global;
+    if constexpr (layout_traits<Layout>::distributed) local = local_extents<Layout>(mesh, global);
+    const auto bytes = static_cast<std::size_t>(local.elements()) * sizeof(T);
+    return BasicTensor<T, R, Layout>(share_impl(space_of<Layout>::allocated(bytes), global, local), mesh);
+  } else if constexpr (layout_traits<Layout>::distributed)
     return BasicTensor<T, R, Layout>(make_impl(global, local_extents<Layout>(mesh, global), sizeof(T)), mesh);
   else
     return BasicTensor<T, R, Layout>(make_impl(global, global, sizeof(T)), mesh);
@@ -420,7 +425,10 @@ BasicTensor<T, R, L> detach(const BasicTensor<T, R, L>& x) {
 template <class T, std::size_t R, class L>
 BasicTensor<T, R, L> clone(const BasicTensor<T, R, L>& x) {
   auto y = detail::make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
-  std::memcpy(y.data(), x.data(), x.bytes());
+  if constexpr (detail::on_host<L>)
+    std::memcpy(y.data(), x.data(), x.bytes());
+  else
+    detail::space_of<L>::copy(y.impl()->buffer, x.impl()->buffer, x.bytes());
   detail::inherit_origin(y, x);
   return y;
 }
