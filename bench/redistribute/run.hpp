@@ -16,6 +16,8 @@
 #include <type_traits>
 #include <vector>
 
+#include <sys/mman.h>
+
 #include "../support.hpp"
 
 namespace bench {
@@ -136,8 +138,10 @@ struct Values {
 
 using Memory = std::unique_ptr<std::byte, decltype(&std::free)>;
 inline Memory touched_memory(std::size_t bytes) {  // by the rank that uses it
-  Memory m(static_cast<std::byte*>(std::aligned_alloc(64, (bytes + 127) / 64 * 64)), &std::free);
+  constexpr std::size_t huge = std::size_t{2} << 20;  // as tensors have them
+  Memory m(static_cast<std::byte*>(std::aligned_alloc(huge, (bytes + huge) / huge * huge)), &std::free);
   if (m == nullptr) throw std::bad_alloc();
+  madvise(m.get(), bytes / huge * huge, MADV_HUGEPAGE);
   std::memset(m.get(), 1, bytes);
   return m;
 }

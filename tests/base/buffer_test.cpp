@@ -4,7 +4,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <string>
 
 #include <shardwise/base/buffer.hpp>
 
@@ -114,3 +117,36 @@ TEST_CASE("a source that has nothing left leaves it to malloc") {
   CHECK(source.taken == 0);
   CHECK(large.exclusive());
 }
+
+#if defined(__linux__) && SHARDWISE_CACHE_BLOCKS
+
+// Whether the memory at `at` may lie on huge pages, as the system lists it ("hg").
+bool asks_for_huge_pages(const void* at) {
+  std::ifstream maps("/proc/self/smaps");
+  bool inside = false;
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long first = 0, last = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx ", &first, &last) == 2)
+      inside = reinterpret_cast<unsigned long>(at) >= first && reinterpret_cast<unsigned long>(at) < last;
+    else if (inside && line.starts_with("VmFlags:"))
+      return line.find(" hg") != std::string::npos;
+  }
+  return false;
+}
+
+TEST_CASE("large blocks lie on huge pages where the system has them, but for what does not fill one") {
+  if (std::ifstream("/sys/kernel/mm/transparent_hugepage/enabled").fail()) {
+    MESSAGE("skipped: this system has no huge pages");
+    return;
+  }
+  constexpr std::size_t page = BlockCache::huge_page;
+  const Buffer large(40 * page + 1000);  // of a size that no other case here leaves in the cache
+  CHECK(reinterpret_cast<std::uintptr_t>(large.data()) % page == sizeof(Block));
+  CHECK(asks_for_huge_pages(large.data()));
+  CHECK(asks_for_huge_pages(large.data() + 40 * page - sizeof(Block) - 1));
+  CHECK_FALSE(asks_for_huge_pages(large.data() + 40 * page));
+  const Buffer small(page - 1);
+  CHECK_FALSE(asks_for_huge_pages(small.data()));
+}
+
+#endif

@@ -1,6 +1,7 @@
-// Buffer: shared, 64-byte aligned bytes, or a view of the caller's. Freed blocks are kept per thread by size
-// class, so that a repeated operation allocates nothing; what a thread holds is counted. Blocks come from malloc, or from
-// memory that other processes can read (BlockSource). Memory elsewhere (a device's) has a block that stands for it. Layer: base.
+// Buffer: shared, 64-byte aligned bytes, or a view of the caller's. Freed blocks are kept per thread by size class, so that a
+// repeated operation allocates nothing; what a thread holds is counted. Blocks come from malloc, large ones on huge pages where
+// the system has them, or from memory that other processes can read (BlockSource). Memory elsewhere (a device's) has a block
+// that stands for it. Layer: base.
 #pragma once
 
 #include <atomic>
@@ -11,6 +12,10 @@
 #include <cstring>
 #include <new>
 #include <utility>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 // Under the address sanitizer blocks go back to malloc at once: a reused one would hide a use after free.
 #if defined(__SANITIZE_ADDRESS__)
@@ -60,6 +65,8 @@ inline MemoryCount& memory_count() {
 // Blocks of 2^c bytes wait in list c. A list holds at most 64 MiB or 4 blocks, whichever is more memory.
 class BlockCache {
  public:
+  static constexpr std::size_t huge_page = std::size_t{2} << 20;
+
   BlockCache() = default;
   BlockCache(const BlockCache&) = delete;
   BlockCache& operator=(const BlockCache&) = delete;
@@ -93,7 +100,7 @@ class BlockCache {
     // Large blocks are not rounded up to a power of two: that could double the footprint.
     const std::size_t rounded = (bytes + 63) / 64 * 64;
     const std::size_t size = SHARDWISE_CACHE_BLOCKS ? std::size_t{1} << c : rounded;
-    return make(source, c, sizeof(Block) + size);
+    return make(source, c, sizeof(Block) + size, bytes);
   }
 
   [[gnu::noinline]] static void give(Block* block) {
@@ -117,14 +124,27 @@ class BlockCache {
   };
   List lists_[64];
 
-  [[gnu::noinline]] static Block* make(BlockSource* source, std::size_t size_class, std::size_t bytes) {
+  [[gnu::noinline]] static Block* make(BlockSource* source, std::size_t size_class, std::size_t bytes,
+                                       std::size_t asked) {
     void* memory = source != nullptr ? source->take(*source, bytes) : nullptr;
     if (memory == nullptr) {
       source = nullptr;
-      memory = std::aligned_alloc(64, bytes);
+      memory =
+          SHARDWISE_CACHE_BLOCKS && asked >= huge_page ? on_huge_pages(bytes, asked) : std::aligned_alloc(64, bytes);
     }
     if (memory == nullptr) throw std::bad_alloc();
     return new (memory) Block{{1}, size_class, nullptr, 0, source, bytes};
+  }
+  // Large moves take up to a quarter longer on small pages. What does not fill one stays on those: nobody pays for
+  // memory that he did not ask for.
+  static void* on_huge_pages(std::size_t bytes, std::size_t asked) {
+    void* const memory = std::aligned_alloc(huge_page, (bytes + huge_page - 1) / huge_page * huge_page);
+#if defined(MADV_HUGEPAGE)
+    if (memory != nullptr) madvise(memory, asked / huge_page * huge_page, MADV_HUGEPAGE);  // where the system has them
+#else
+    static_cast<void>(asked);
+#endif
+    return memory;
   }
   static void release(Block* block) {
     if (block->source != nullptr) [[unlikely]]
