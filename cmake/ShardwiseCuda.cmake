@@ -46,11 +46,11 @@ if(SHARDWISE_CUDA)
     add_library(shardwise_cuda STATIC)
     add_library(shardwise::cuda ALIAS shardwise_cuda)
     set_target_properties(shardwise_cuda PROPERTIES EXPORT_NAME cuda POSITION_INDEPENDENT_CODE ON)
-    foreach(unit copy elementwise random rows sums)
+    foreach(unit boxes copy elementwise random rows sums)
       target_sources(shardwise_cuda PRIVATE "${PROJECT_SOURCE_DIR}/src/cuda/${unit}.cu")
     endforeach()
     # Products and sums that are contracted round otherwise than the host's: random numbers and reductions are to be equal.
-    foreach(unit elementwise random)
+    foreach(unit boxes elementwise random)
       set_property(SOURCE "${PROJECT_SOURCE_DIR}/src/cuda/${unit}.cu" APPEND PROPERTY COMPILE_OPTIONS "-fmad=false")
     endforeach()
     # As an option: CMake 3.25 does not know that nvcc has C++20 (CUDA_STANDARD 20 is an error there).
@@ -62,7 +62,7 @@ if(SHARDWISE_CUDA)
       target_compile_options(shardwise_cuda PRIVATE
         $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror>)
       # What copies and reduces keeps everything in registers: what is spilled travels through memory, by which these are limited.
-      foreach(unit copy elementwise sums)
+      foreach(unit boxes copy elementwise sums)
         set_property(SOURCE "${PROJECT_SOURCE_DIR}/src/cuda/${unit}.cu" APPEND PROPERTY COMPILE_OPTIONS
                      "-Xptxas=--warn-on-spills,--warning-as-error")
       endforeach()

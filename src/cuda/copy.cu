@@ -24,17 +24,6 @@ void copy_units(const CopyPlan& plan, const void* src, void* dst, const StreamVi
   }
 }
 
-template <class F>
-void with_unit(int bytes, F&& f) {
-  switch (bytes) {
-    case 1: return f(std::integral_constant<int, 1>());
-    case 2: return f(std::integral_constant<int, 2>());
-    case 4: return f(std::integral_constant<int, 4>());
-    case 8: return f(std::integral_constant<int, 8>());
-    default: return f(std::integral_constant<int, 16>());
-  }
-}
-
 }  // namespace
 
 void strided_copy(std::size_t element, int rank, const std::int64_t* extents, const void* src,

@@ -37,6 +37,29 @@ void cast(DType from_type, const void* from, DType to_type, void* to, std::int64
 void reduce_terms(DType dtype, void* out, const void* const* terms, int count, std::int64_t n, ReduceOp op,
                   const StreamView& stream);
 
+// ---- boxes of tensors, as ranks exchange them -------------------------------------------------------------------------------------
+
+/// A box seen in two row-major tensors: `rank` dimensions, the last one contiguous in both; strides count elements.
+struct BoxCopy {
+  int rank;
+  std::int64_t extents[max_rank + 1];
+  std::int64_t src_strides[max_rank + 1];
+  std::int64_t dst_strides[max_rank + 1];
+  const void* src;  // its first element
+  void* dst;
+};
+/// All of them, by as few kernels as take their descriptions (16 a kernel). No destination may overlap anything.
+void copy_boxes(std::size_t element, const BoxCopy* boxes, int count, const StreamView& stream);
+
+/// dst = (terms[0] op terms[1] op ...) / divisor over the box, in this order. The terms lie one element after the other, but for number
+/// `own` (-1: none; below 64), which lies as `src` and its strides say. An average is a sum with a divisor. dst may be the own term. Beyond 64
+/// terms 16-bit types are rounded after every 63. Throws `Error` for the maximum or minimum of complex numbers.
+void reduce_box(DType dtype, const BoxCopy& box, const void* const* terms, int count, int own, ReduceOp op, int divisor,
+                const StreamView& stream);
+
+/// y[i] = the conjugate of x[i]; complex types. y may be x.
+void conjugate(DType dtype, const void* x, void* y, std::int64_t n, const StreamView& stream);
+
 // ---- elementwise ----------------------------------------------------------------------------------------------------------------
 
 /// y = f(x). All but `neg` need a real element type. y may be x.

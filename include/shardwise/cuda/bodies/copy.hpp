@@ -28,9 +28,10 @@ struct CopyPlan {
   std::int64_t from[most] = {};
   std::int64_t to[most] = {};
 
-  // dst[sum i_d to_d] = src[sum i_d from_d] for elements of `element` bytes; strides count elements and are not negative.
+  // dst[sum i_d to_d] = src[sum i_d from_d] for elements of `element` bytes; strides count elements and are not negative. Units are
+  // of at most `largest` bytes.
   CopyPlan(int dimensions, const std::int64_t* extents, std::size_t element, const void* src,
-           const std::int64_t* src_strides, const void* dst, const std::int64_t* dst_strides) {
+           const std::int64_t* src_strides, const void* dst, const std::int64_t* dst_strides, int largest = 16) {
     const auto width = static_cast<std::int64_t>(element);
     int count = 0;
     for (int d = 0; d < dimensions; ++d) {
@@ -56,7 +57,7 @@ struct CopyPlan {
     }
     auto bits =
         static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(src) | reinterpret_cast<std::uintptr_t>(dst));
-    bits |= static_cast<std::uint64_t>(size[0]) | 16u;
+    bits |= static_cast<std::uint64_t>(size[0]) | static_cast<unsigned>(largest);
     for (int d = 1; d < rank; ++d) bits |= static_cast<std::uint64_t>(from[d]) | static_cast<std::uint64_t>(to[d]);
     unit = static_cast<int>(bits & (~bits + 1));
     size[0] /= unit;

@@ -1,4 +1,4 @@
-// From an element type that is known at run time to a type, for those that a kernel takes. Layer: cuda.
+// From an element type, or a width, that is known at run time to one of the compiler's. Layer: cuda.
 #pragma once
 
 #include <cstdint>
@@ -25,5 +25,17 @@ template <class T>
 using TakesField = std::bool_constant<FieldElement<T>>;
 template <class T>
 using TakesAll = std::true_type;
+
+// f(bytes) with a constant: units of 1, 2, 4, 8 or 16 bytes.
+template <class F>
+auto with_unit(int bytes, F&& f) {
+  switch (bytes) {
+    case 1: return f(std::integral_constant<int, 1>());
+    case 2: return f(std::integral_constant<int, 2>());
+    case 4: return f(std::integral_constant<int, 4>());
+    case 8: return f(std::integral_constant<int, 8>());
+    default: return f(std::integral_constant<int, 16>());
+  }
+}
 
 }  // namespace shardwise::detail::device
