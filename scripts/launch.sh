@@ -11,8 +11,8 @@ is printed whole, with its rank before it. Signals (INT, TERM, HUP, QUIT, USR1, 
 the others are ended, and launch.sh exits with the code of the first that failed.
 
   -n, --ranks RANKS    how many processes, 1 to 4096
-  --backend BACKEND    gloo (default) or mpi: mpi starts the ranks with mpirun or mpiexec, or what SHARDWISE_MPIRUN names:
-                       that of the MPI which the program is linked with
+  --backend BACKEND    gloo (default), mpi or nccl: mpi starts the ranks with mpirun or mpiexec, or what SHARDWISE_MPIRUN
+                       names: that of the MPI which the program is linked with
   --address ADDRESS    where the ranks meet: HOST:PORT, [IPv6]:PORT or local:NAME (default: a fresh local name)
   --grace SECONDS      how long ranks may take to end by themselves after another failed (default 5)
   --no-prefix          print lines as they are, without the rank
@@ -54,7 +54,7 @@ while [ $# -gt 0 ]; do
     ranks=$value
     ;;
   --backend)
-    [ "$value" = gloo ] || [ "$value" = mpi ] || refuse "--backend is '$value', not gloo or mpi"
+    [[ $value == @(gloo|mpi|nccl) ]] || refuse "--backend is '$value', not gloo, mpi or nccl"
     backend=$value
     ;;
   --address)

@@ -175,7 +175,7 @@ def check_refusals(checks):
                              (["-n", "4097", "true"], "-n is '4097'"), (["true"], "-n RANKS is missing"),
                              (["-n", "2"], "no program"), (["-n", "2", "/nowhere"], "'/nowhere'"),
                              (["--rank", "2", "true"], "unknown flag '--rank'"),
-                             (["-n", "2", "--backend", "nccl", "true"], "--backend is 'nccl'"),
+                             (["-n", "2", "--backend", "ucx", "true"], "--backend is 'ucx', not gloo, mpi or nccl"),
                              (["-n", "2", "--address", "node7", "true"], "--address is 'node7'"),
                              (["-n", "2", "--grace=soon", "true"], "--grace is 'soon'")):
         done = checks.run(*arguments)

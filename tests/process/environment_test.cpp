@@ -215,7 +215,7 @@ TEST_CASE("contradictions and what is no number are refused by name") {
       {with(own, {{"SHARDWISE_LOCAL_SIZE", "2"}, {"SHARDWISE_LOCAL_RANK", "2"}}),
        {"SHARDWISE_LOCAL_RANK is 2, but SHARDWISE_LOCAL_SIZE is 2"}},
       {with(own, {{"SHARDWISE_ADDRESS", "node1"}}), {"SHARDWISE_ADDRESS is 'node1'"}},
-      {with(own, {{"SHARDWISE_BACKEND", "nccl"}}), {"SHARDWISE_BACKEND is 'nccl'"}},
+      {with(own, {{"SHARDWISE_BACKEND", "ucx"}}), {"SHARDWISE_BACKEND is 'ucx', not thread, gloo, mpi or nccl"}},
       {with(own, {{"SHARDWISE_TOKEN", "a"}, {"SHARDWISE_TOKEN_FILE", "b"}}),
        {"SHARDWISE_TOKEN", "SHARDWISE_TOKEN_FILE"}},
       {with(own, {{"SHARDWISE_TOKEN_FILE", "/nowhere"}}), {"SHARDWISE_TOKEN_FILE is '/nowhere'", "No such file"}},

@@ -14,6 +14,9 @@ void drop_waits(bool drop);
 /// The next call of the function with this name fails with `code` and does nothing.
 void fail_next(const char* name, cudaError_t code);
 
+/// The calling thread sees this many devices from now on.
+void see_devices(int count);
+
 /// Bytes that a device has from now on.
 void limit_memory(std::uint64_t bytes);
 

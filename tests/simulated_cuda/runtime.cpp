@@ -2,9 +2,11 @@
 // NVIDIA's, so that a signature cannot differ.
 #include <cuda_runtime_api.h>
 
+#include <cstdio>
 #include <cstring>
 #include <vector>
 
+#include "simulated_cuda/control.hpp"
 #include "simulated_cuda/state.hpp"
 
 using namespace simulated_cuda;
@@ -14,6 +16,11 @@ namespace {
 cudaError_t& last_error() {
   thread_local cudaError_t code = cudaSuccess;
   return code;
+}
+
+int& visible_devices() {
+  thread_local int count = Machine::devices;
+  return count;
 }
 
 // A stream must be one that was made: the default stream would hide what its own ordering repairs.
@@ -29,6 +36,8 @@ cudaError_t simulated_cuda::finish(cudaError_t code) {
   if (code != cudaSuccess && code != cudaErrorNotReady) last_error() = code;
   return code;
 }
+
+void simulated_cuda::see_devices(int count) { visible_devices() = count; }
 
 #define SIMULATED_ENTRY(name) \
   if (const cudaError_t ordered = ordered_failure(#name); ordered != cudaSuccess) return finish(ordered)
@@ -59,7 +68,13 @@ const char* cudaGetErrorString(cudaError_t) { return "simulated"; }
 
 cudaError_t cudaGetDeviceCount(int* count) {
   SIMULATED_ENTRY(cudaGetDeviceCount);
-  *count = Machine::devices;
+  *count = visible_devices();
+  return *count > 0 ? cudaSuccess : finish(cudaErrorNoDevice);
+}
+cudaError_t cudaDeviceGetPCIBusId(char* name, int size, int device) {
+  SIMULATED_ENTRY(cudaDeviceGetPCIBusId);
+  if (device < 0 || device >= Machine::devices) return finish(cudaErrorInvalidDevice);
+  std::snprintf(name, static_cast<std::size_t>(size), "0000:%02x:00.0", device + 1);
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {

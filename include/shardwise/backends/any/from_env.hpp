@@ -2,8 +2,6 @@
 #pragma once
 
 #include <chrono>
-#include <cstdlib>
-#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +18,7 @@
 #include <shardwise/backends/mpi/runtime.hpp>
 #endif
 #include <shardwise/backends/process/environment.hpp>
+#include <shardwise/backends/process/last_words.hpp>
 #include <shardwise/backends/process/place.hpp>
 #include <shardwise/backends/process/world.hpp>
 #include <shardwise/backends/thread.hpp>
@@ -43,6 +42,15 @@ inline bool goes_over_mpi(const LaunchEnvironment& environment) {
                     "shardwise: SHARDWISE_BACKEND is mpi, but this program has no MPI: link shardwise::mpi");
   return false;
 #endif
+}
+
+// Its tensors would lie on the host.
+inline void require_host_ranks(const LaunchEnvironment& environment) {
+  SHARDWISE_REQUIRE(
+      environment.backend != "nccl",
+      "shardwise::from_env: SHARDWISE_BACKEND is nccl, but the tensors of an AnyCommunicator lie on the host: "
+      "write `NcclCommunicator world;` (shardwise/backends/nccl.hpp, component nccl) for ranks that are GPUs, "
+      "or set thread, gloo or mpi");
 }
 
 // `run` tells worlds apart that the same processes make one after the other.
@@ -70,52 +78,25 @@ inline std::shared_ptr<ProcessWorld> join_world_of(const LaunchEnvironment& envi
 // The ranks of a world of one: this thread.
 inline ThreadCommunicator alone() { return {ThreadGroup::make(make_ref<ThreadWorld>(1), List<int>{0}), 0}; }
 
-// An exception that nobody catches ends the process; the other ranks are told its words before.
-class LastWords {
- public:
-  explicit LastWords(std::weak_ptr<ProcessWorld> world) {
-    world_of_process() = std::move(world);
-    before() = std::set_terminate(&say);
-  }
-
- private:
-  static std::weak_ptr<ProcessWorld>& world_of_process() {
-    static std::weak_ptr<ProcessWorld> world;
-    return world;
-  }
-  static std::terminate_handler& before() {
-    static std::terminate_handler handler = nullptr;
-    return handler;
-  }
-  [[noreturn]] static void say() {
-    const std::shared_ptr<ProcessWorld> world = world_of_process().lock();
-    if (world != nullptr && std::current_exception() != nullptr) {
-      try {
-        throw;
-      } catch (const std::exception& e) {
-        world->fail(e.what());
-      } catch (...) {
-        world->fail("an exception that is no std::exception");
-      }
-    }
-    if (before() != nullptr) before()();
-    std::abort();
-  }
-};
-
 }  // namespace detail
 
 /// The communicator of all ranks that this process was launched with (torchrun, mpirun, srun, scripts/launch.sh: docs/processes.md),
 /// the same at every call; of this process alone where no launcher is seen, or with SHARDWISE_BACKEND=thread.
 ///
+/// `NcclCommunicator world;` after it makes GPUs of the same ranks.
 /// The process leaves the world at its normal end: it is told to the others where they still wait for it. An exception that
 /// ends the process reaches them with its words.
-/// Ranks: all, the first time. Throws: `Error` where the launcher's variables contradict each other, TimeoutError that names
+/// Ranks: all, the first time. Throws: `Error` where the launcher's variables contradict each other or ask for GPUs, TimeoutError that names
 /// who did not come.
 inline AnyCommunicator from_env() {
   static const AnyCommunicator world = [] {
     const detail::LaunchEnvironment environment = detail::read_environment();
+    detail::require_host_ranks(environment);
     if (!detail::was_launched(environment)) return AnyCommunicator(detail::alone());
+    SHARDWISE_REQUIRE(
+        detail::LastWords::world() == nullptr,
+        "shardwise::from_env: this process has joined its world by NcclCommunicator already, without memory for "
+        "tensors of the host: call from_env() before it");
     const std::shared_ptr<detail::ProcessWorld> joined = detail::join_world_of(environment);
     static const detail::LastWords last_words(joined);
     return AnyCommunicator(joined->communicator());

@@ -14,19 +14,11 @@
 #include <vector>
 
 #include <shardwise/backends/nccl/group.hpp>
+#include <shardwise/backends/nccl/launched.hpp>
 #include <shardwise/comm/communicator.hpp>
 #include <shardwise/comm/trace.hpp>
 
 namespace shardwise {
-
-/// What the ranks of a NCCL world share before they meet: one of them makes it, the others are told its bytes.
-inline ncclUniqueId nccl_unique_id() {
-  ncclUniqueId unique;
-  const ncclResult_t result = ncclGetUniqueId(&unique);
-  SHARDWISE_REQUIRE(result == ncclSuccess, detail::text("shardwise: ncclGetUniqueId: ", ncclGetErrorString(result)),
-                    CommError);
-  return unique;
-}
 
 /// One rank of a group of GPUs; ranks are processes or threads, each with a device of its own. A handle: cheap to copy; one thread at a
 /// time may use it.
@@ -43,12 +35,24 @@ class NcclCommunicator {
  public:
   static constexpr MemorySpace memory_space = MemorySpace::cuda;
 
+  /// All ranks that this process was launched with (torchrun, mpirun, srun, scripts/launch.sh), whatever SHARDWISE_BACKEND says. Each
+  /// gets the only device that it sees, or else that of its number on its host, which becomes the calling thread's; they meet through
+  /// the store of their processes, that of from_env() where it was called before. A rank that dies or fails is told to the others at
+  /// once and ends what they wait for. Made once in a process.
+  ///
+  /// Ranks: all. Throws: Error where this rank has no device of its own, PeerFailedError on the others; Error where the launcher's
+  /// variables contradict each other or say not where to meet; TimeoutError that names who did not come.
+  explicit NcclCommunicator(std::chrono::milliseconds deadline = detail::default_deadline())
+      : NcclCommunicator(detail::launched_over_nccl(detail::checked_deadline(deadline)), deadline) {}
+
   /// Meets the other ranks of a world of `size` that were given the same `unique`. The calling thread's current device becomes the
   /// rank's. Ranks: all. Throws: Error without a device, TimeoutError, CommError.
   NcclCommunicator(const ncclUniqueId& unique, int size, int rank,
                    std::chrono::milliseconds deadline = detail::default_deadline())
-      : group_(detail::NcclGroup::make(unique, size, rank, detail::checked_deadline(deadline))),
-        me_{rank, Name(), detail::checked_deadline(deadline)} {}
+      : NcclCommunicator(detail::NcclGroup::make(unique, size, rank, detail::checked_deadline(deadline)), deadline) {}
+  /// As another part of a program has met them.
+  NcclCommunicator(std::shared_ptr<detail::NcclGroup> group, std::chrono::milliseconds deadline)
+      : group_(std::move(group)), me_{group_->rank(), Name(), deadline} {}
 
   int rank() const { return me_.rank; }
   int size() const { return group_->size(); }

@@ -16,6 +16,7 @@
 
 #include <nccl.h>
 
+#include <shardwise/backends/process/failure_board.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
 #include <shardwise/comm/arguments.hpp>
@@ -67,22 +68,31 @@ struct NcclPieces {
   bool same = false;  // one piece for everybody; else one behind the other
 };
 
+class NcclGroup;
+
 // The communicators of a world: one failure ends them all.
-struct NcclWorld {
+struct NcclWorld final : FailureListener {
   std::mutex mutex;
   Failure failure;
+  std::mutex groups_mutex;  // held while one is ended by another thread than its own
+  std::vector<NcclGroup*> groups;
+
+  void found(const Failure& first) noexcept override;
 };
 
 class NcclGroup {
  public:
-  // Ranks: all, each with its own device current.
+  // Ranks: all, each with its own device current. `launched`: where the failures of the ranks' processes are known, if anywhere.
   static std::shared_ptr<NcclGroup> make(const ncclUniqueId& unique, int size, int rank,
-                                         std::chrono::milliseconds deadline) {
+                                         std::chrono::milliseconds deadline,
+                                         std::shared_ptr<NcclWorld> world = std::make_shared<NcclWorld>(),
+                                         std::shared_ptr<FailureBoard> launched = nullptr) {
     SHARDWISE_REQUIRE(
         cuda::is_available(),
         "shardwise::NcclCommunicator: there is no CUDA device here (or its driver is older than the toolkit)");
     require_rank("NcclCommunicator", rank, size);
-    auto group = std::shared_ptr<NcclGroup>(new NcclGroup(std::make_shared<NcclWorld>(), cuda::current_device()));
+    auto group =
+        std::shared_ptr<NcclGroup>(new NcclGroup(std::move(world), std::move(launched), rank, cuda::current_device()));
     group->rank_ = rank;
     group->size_ = size;
     group->id_ = 0xcbf29ce484222325u;
@@ -91,14 +101,19 @@ class NcclGroup {
     CallInfo call;
     call.collective = Collective::split;
     ncclConfig_t config = non_blocking();
-    group->settle(caller, call, ncclCommInitRankConfig(&group->comm_, size, unique, rank, &config),
-                  "ncclCommInitRankConfig");
+    const ncclResult_t begun =
+        group->locked([&] { return ncclCommInitRankConfig(&group->comm_, size, unique, rank, &config); });
+    group->settle(caller, call, begun, "ncclCommInitRankConfig");
     return group;
   }
   NcclGroup(const NcclGroup&) = delete;
   NcclGroup& operator=(const NcclGroup&) = delete;
   // What is under way is given up after a failure; else NCCL waits for it.
   ~NcclGroup() {
+    {
+      const std::lock_guard lock(world_->groups_mutex);
+      std::erase(world_->groups, this);
+    }
     if (comm_ == nullptr) return;
     if (has_failed()) {
       static_cast<void>(ncclCommAbort(comm_));
@@ -106,7 +121,7 @@ class NcclGroup {
     }
     ncclResult_t state = ncclCommFinalize(comm_);
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (state == ncclInProgress && std::chrono::steady_clock::now() < end) {
+    while (state == ncclInProgress && !has_failed() && std::chrono::steady_clock::now() < end) {
       std::this_thread::yield();
       if (ncclCommGetAsyncError(comm_, &state) != ncclSuccess) break;
     }
@@ -225,7 +240,7 @@ class NcclGroup {
   std::shared_ptr<NcclGroup> split(const Caller& caller, int color, int key) {
     CallInfo call;
     call.collective = Collective::split;
-    auto part = std::shared_ptr<NcclGroup>(new NcclGroup(world_, device_));
+    auto part = std::shared_ptr<NcclGroup>(new NcclGroup(world_, launched_, world_rank_, device_));
     ncclConfig_t config = non_blocking();
     const std::uint64_t number = ++splits_;
     run(
@@ -234,19 +249,32 @@ class NcclGroup {
         "ncclCommSplit");
     if (part->comm_ == nullptr) return nullptr;
     part->settle(caller, call, ncclInProgress, "ncclCommSplit");
-    part->settle(caller, call, ncclCommUserRank(part->comm_, &part->rank_), "ncclCommUserRank");
-    part->settle(caller, call, ncclCommCount(part->comm_, &part->size_), "ncclCommCount");
+    const ncclResult_t asked = part->locked([&] {
+      const ncclResult_t got = ncclCommUserRank(part->comm_, &part->rank_);
+      return got == ncclSuccess ? ncclCommCount(part->comm_, &part->size_) : got;
+    });
+    part->settle(caller, call, asked, "ncclCommCount");
     part->id_ = (id_ ^ (number << 32) ^ static_cast<std::uint64_t>(color)) * 0x100000001b3u;
     return part;
   }
 
   void abort(const std::string& reason) {
-    fail({FailureKind::peer, text("rank ", rank_, " aborted: ", reason), rank_});
+    fail({FailureKind::peer, text(who(), " aborted: ", reason), world_rank_});
     give_up();
+  }
+  // Kernels that wait for others end, so that the stream goes on. Any thread may call.
+  void give_up() {
+    const std::lock_guard lock(comm_mutex_);
+    if (comm_ != nullptr) static_cast<void>(ncclCommAbort(std::exchange(comm_, nullptr)));
   }
 
  private:
-  NcclGroup(std::shared_ptr<NcclWorld> world, int device) : world_(std::move(world)), device_(device) {}
+  NcclGroup(std::shared_ptr<NcclWorld> world, std::shared_ptr<FailureBoard> launched, int world_rank, int device)
+      : world_(std::move(world)), launched_(std::move(launched)), world_rank_(world_rank), device_(device) {
+    const std::lock_guard lock(world_->groups_mutex);
+    world_->groups.push_back(this);
+  }
+  std::string who() const { return rank_text(rank_, world_rank_, rank_ == world_rank_); }
 
   static ncclConfig_t non_blocking() {  // a blocking communicator may hang inside a call, where nobody can abort it
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
@@ -262,53 +290,66 @@ class NcclGroup {
   void run(const Caller& caller, const CallInfo& call, Call&& start, const char* name) {
     check(caller, call);
     const cuda::DeviceScope scope(device_);
-    settle(caller, call, start(), name);
+    settle(caller, call, locked(start), name);
+  }
+  // One thread at a time: the one that ends the communicator may be another. An error where it has ended it.
+  template <class Call>
+  ncclResult_t locked(Call&& call) {
+    const std::lock_guard lock(comm_mutex_);
+    return has_failed() ? ncclRemoteError : call();
+  }
+  ncclResult_t state() {
+    return locked([&] {
+      ncclResult_t found = ncclSuccess;
+      const ncclResult_t asked = ncclCommGetAsyncError(comm_, &found);
+      return asked == ncclSuccess ? found : asked;
+    });
   }
 
   // Until the call has been taken over, which happens in the background.
   void settle(const Caller& caller, const CallInfo& call, ncclResult_t result, const char* name) {
     const auto end = std::chrono::steady_clock::now() + caller.deadline;
     while (result == ncclInProgress) {
-      ncclResult_t state = ncclSuccess;
-      if (const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state); asked != ncclSuccess) state = asked;
-      result = state;
+      result = state();
       if (result != ncclInProgress) break;
-      if (has_failed()) check(caller, call);
       if (std::chrono::steady_clock::now() >= end) time_out(caller, call);
       std::this_thread::yield();
     }
     if (result == ncclSuccess) return;
     if (result == ncclInvalidArgument || result == ncclInvalidUsage)  // this rank's mistake; the communicator may go on
       detail::fail<CommError>(text("shardwise::", operation_text(call, caller.axis), ": ", name, ": ",
-                                   ncclGetErrorString(result), " (", ncclGetLastError(comm_), ")"));
+                                   ncclGetErrorString(result), " (", last_words(), ")"));
     broken(caller, call, result, name);
   }
   // Throws what has gone wrong so far.
   void check(const Caller& caller, const CallInfo& call) {
-    if (has_failed()) {
-      give_up();
-      const std::lock_guard lock(world_->mutex);
-      throw_failure(world_->failure, operation_text(call, caller.axis));
-    }
-    ncclResult_t state = ncclSuccess;
-    if (const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state); asked != ncclSuccess) state = asked;
-    if (state != ncclSuccess && state != ncclInProgress) broken(caller, call, state, "NCCL");
+    const ncclResult_t now = state();
+    if (now != ncclSuccess && now != ncclInProgress) broken(caller, call, now, "NCCL");
   }
   [[noreturn, gnu::cold]] void broken(const Caller& caller, const CallInfo& call, ncclResult_t result,
                                       const char* name) {
-    const char* const last = comm_ != nullptr ? ncclGetLastError(comm_) : "";
-    fail({FailureKind::peer, text(name, ": ", ncclGetErrorString(result), " (", last, ")"), rank_});
-    give_up();
-    const std::lock_guard lock(world_->mutex);
-    throw_failure(world_->failure, operation_text(call, caller.axis));
+    // What NCCL notices of a rank that died is less than what its process is known to have ended by.
+    if (!has_failed() && (launched_ == nullptr || !launched_->await_cause(-1)))
+      fail({FailureKind::peer, text(who(), ": ", name, ": ", ncclGetErrorString(result), " (", last_words(), ")"),
+            world_rank_});
+    end(caller, call);
   }
   [[noreturn, gnu::cold]] void time_out(const Caller& caller, const CallInfo& call) {
-    const std::string me = text("rank ", rank_);
-    fail({FailureKind::timeout, timeout_text(caller, call, me, "one or more of the others (NCCL does not say which)"),
-          rank_});
+    fail({FailureKind::timeout,
+          timeout_text(caller, call, who(), "one or more of the others (NCCL does not say which)"), world_rank_});
+    end(caller, call);
+  }
+  [[noreturn, gnu::cold]] void end(const Caller& caller, const CallInfo& call) {
     give_up();
-    const std::lock_guard lock(world_->mutex);
-    throw_failure(world_->failure, operation_text(call, caller.axis));
+    if (!has_failed()) fail(launched_->failure());
+    std::unique_lock lock(world_->mutex);
+    const Failure failure = world_->failure;
+    lock.unlock();
+    throw_failure(failure, operation_text(call, caller.axis));
+  }
+  std::string last_words() {
+    const std::lock_guard lock(comm_mutex_);
+    return comm_ != nullptr ? ncclGetLastError(comm_) : "";
   }
 
   bool has_failed() {
@@ -316,21 +357,32 @@ class NcclGroup {
     return world_->failure.kind != FailureKind::none;
   }
   void fail(const Failure& failure) {  // the first one stands
+    if (launched_ != nullptr) launched_->fail(failure);
     const std::lock_guard lock(world_->mutex);
-    if (world_->failure.kind == FailureKind::none) world_->failure = failure;
-  }
-  // Kernels that wait for others end, so that the stream goes on.
-  void give_up() {
-    if (comm_ != nullptr) static_cast<void>(ncclCommAbort(std::exchange(comm_, nullptr)));
+    if (world_->failure.kind == FailureKind::none)
+      world_->failure = launched_ != nullptr ? launched_->failure() : failure;
   }
 
   std::shared_ptr<NcclWorld> world_;
+  std::shared_ptr<FailureBoard> launched_;
+  std::mutex comm_mutex_;
   ncclComm_t comm_ = nullptr;
+  int world_rank_;
   int device_;
   int rank_ = 0;
   int size_ = 1;
   std::uint64_t id_ = 0;
   std::uint64_t splits_ = 0;
 };
+
+// On the thread that learns of it, while the rank's own may wait for the device.
+inline void NcclWorld::found(const Failure& first) noexcept {
+  {
+    const std::lock_guard lock(mutex);
+    if (failure.kind == FailureKind::none) failure = first;
+  }
+  const std::lock_guard lock(groups_mutex);
+  for (NcclGroup* const group : groups) group->give_up();
+}
 
 }  // namespace shardwise::detail

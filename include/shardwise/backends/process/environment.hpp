@@ -30,7 +30,7 @@ struct LaunchEnvironment {
   std::string no_endpoint;  // why it is empty, and what to set
   std::string run_id;  // what tells runs at one address apart
   std::string token;  // never to be shown
-  std::string backend;  // SHARDWISE_BACKEND: "thread", "gloo", "mpi" or empty
+  std::string backend;  // SHARDWISE_BACKEND: "thread", "gloo", "mpi", "nccl" or empty
   std::string host_id;  // ranks with equal ones reach each other's memory
   bool by_mpi = false;  // MPI's own launcher, or one that serves MPI: its ranks find each other in MPI_Init
 };
@@ -52,8 +52,9 @@ class EnvironmentReader {
     e.by_mpi =
         p.source == Source::open_mpi || p.source == Source::pmi || (p.source == Source::slurm && is_set("PMIX_RANK"));
     e.backend = text_of("SHARDWISE_BACKEND");
-    SHARDWISE_REQUIRE(e.backend.empty() || e.backend == "thread" || e.backend == "gloo" || e.backend == "mpi",
-                      text("shardwise: SHARDWISE_BACKEND is '", e.backend, "', not thread, gloo or mpi"));
+    SHARDWISE_REQUIRE(e.backend.empty() || e.backend == "thread" || e.backend == "gloo" || e.backend == "mpi" ||
+                          e.backend == "nccl",
+                      text("shardwise: SHARDWISE_BACKEND is '", e.backend, "', not thread, gloo, mpi or nccl"));
     e.token = read_token();
     e.host_id = is_set("SHARDWISE_HOST_ID") ? text("set:", text_of("SHARDWISE_HOST_ID")) : kernel_host_id();
     find_endpoint(p, e);

@@ -18,6 +18,7 @@
 
 #include <shardwise/backends/process/arena.hpp>
 #include <shardwise/backends/process/descriptor.hpp>
+#include <shardwise/backends/process/failure_board.hpp>
 #include <shardwise/backends/process/lanes.hpp>
 #include <shardwise/backends/process/segment.hpp>
 #include <shardwise/base/buffer.hpp>
@@ -85,13 +86,6 @@ class LeftBehind {
   Mapping segment_;
   std::vector<SharedHeld> held_;
   pid_t process_ = getpid();
-};
-
-// Told of a failure that this process found: to tell the other hosts.
-class FailureListener {
- public:
-  virtual ~FailureListener() = default;
-  virtual void found(const Failure& failure) noexcept = 0;
 };
 
 // Ranks of the host are counted from 0 here, in the order of their world ranks.

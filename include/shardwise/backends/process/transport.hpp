@@ -1,5 +1,4 @@
-// Transport: moves bytes between ranks of a world that do not share memory; Gloo and MPI implement it. FailureBoard: where a
-// failure that it finds is told, and which came first. Layer: backends/process.
+// Transport: moves bytes between ranks of a world that do not share memory; Gloo and MPI implement it. Layer: backends/process.
 #pragma once
 
 #include <chrono>
@@ -9,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardwise/backends/process/failure_board.hpp>
 #include <shardwise/backends/process/message_header.hpp>
 #include <shardwise/base/error.hpp>
 #include <shardwise/comm/failure.hpp>
@@ -45,10 +45,10 @@ class Transport {
 
   virtual ~Transport() = default;
   // All sends and receives of one step together; cannot deadlock, whatever their sizes. `header.bytes` is filled in for each
-  // message. Payload reaches the memory of `in` only after the headers agreed, and none does after a throw. The first error
+  // message. Payload reaches the memory of `in`, or `unpack`, only after the headers agreed, and none does after a throw. The first error
   // closes the transport. Throws: TransportError.
   virtual void exchange(const MessageHeader& header, std::span<const Outgoing> out, std::span<const Incoming> in,
-                        Clock::time_point until, PackFunction pack) = 0;
+                        Clock::time_point until, PackFunction pack = {}, UnpackFunction unpack = {}) = 0;
   // From any thread: whoever waits in an exchange, here or on a peer, stops waiting for this rank.
   virtual void close() noexcept = 0;
   // From any thread: `peer` ended normally, and sends nothing more. For those that would not see it from its connection.
@@ -57,20 +57,6 @@ class Transport {
   virtual void look(const MessageHeader& /*mine*/) {}
   // Looks there too while it waits. It lives as long.
   virtual void look_also(Transport& /*other*/) {}
-};
-
-// The first failure of the world, as this process knows it.
-class FailureBoard {
- public:
-  virtual ~FailureBoard() = default;
-  virtual bool failed() const = 0;
-  // Tells all ranks, unless another failure came first.
-  virtual void fail(const Failure& failure) = 0;
-  // The first.
-  virtual Failure failure() = 0;
-  // The connection to `peer` (of the world; -1: this rank's own are closed) ended: waits shortly for the failure, found elsewhere,
-  // that this is a consequence of, or for the word that the peer has left in peace, which then is the failure. True if there is one.
-  virtual bool await_cause(int peer) = 0;
 };
 
 }  // namespace shardwise::detail

@@ -40,6 +40,7 @@ struct WorldPlace {
   std::string host_id;  // ranks with equal ones are on one host
   std::chrono::milliseconds deadline{};
   bool shares_memory = true;  // with the ranks of its host
+  bool store_only = false;  // the ranks have nothing else in common: no communicator of processes
   ConnectTransport connect = nullptr;
   std::shared_ptr<Transport> transport;  // instead: reaches all others already
   void (*after_failure)() = nullptr;  // called at the end of a world that failed
@@ -76,12 +77,26 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
   // The id of each rank's host.
   const std::vector<std::string>& hosts() const { return hosts_; }
 
-  // The communicator of all.
+  // The communicator of all; not where they share the store alone.
   ProcessCommunicator communicator() {
     const auto on = [&](auto group) {
       return ProcessCommunicator(std::move(group), place_.rank, shared_from_this()).with_deadline(place_.deadline);
     };
     return everybody_ == nullptr ? on(SharedGroup::of_host(host_)) : on(everybody_);
+  }
+
+  // Counts the calls: the same on all ranks that make the same calls, for keys of the store.
+  int next_number() { return ++numbers_; }
+  // Where other means of communication tell their failures, and learn of those that the world has found.
+  FailureBoard& failures() { return *this; }
+  // From now on `listener` is told the first failure of the world, on the thread that learns of it; at once where there is one.
+  void tell_failures_to(std::weak_ptr<FailureListener> listener) {
+    std::unique_lock lock(mutex_);
+    const Failure heard = heard_;
+    listeners_.push_back(listener);
+    lock.unlock();
+    const std::shared_ptr<FailureListener> kept = listener.lock();
+    if (heard.kind != FailureKind::none && kept != nullptr) kept->found(heard);
   }
 
   // Tells all ranks that this one is at its end: an exception that nobody catches.
@@ -113,8 +128,8 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
     for (int r = 0; r < place_.size; ++r)
       if (hosts_[static_cast<std::size_t>(r)] == place_.host_id) neighbours.push_back(r);
     const bool one_host = neighbours.size() == hosts_.size();
-    if (place_.shares_memory && (one_host || neighbours.size() > 1)) share_memory(neighbours);
-    if (host_ == nullptr || !one_host) connect(neighbours);
+    if (place_.shares_memory && !place_.store_only && (one_host || neighbours.size() > 1)) share_memory(neighbours);
+    if (!place_.store_only && (host_ == nullptr || !one_host)) connect(neighbours);
     std::unique_lock lock(mutex_);
     met_ = true;
     for (const int r : gone_)
@@ -171,6 +186,11 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
   void spread(const Failure& failure) {
     if (host_ != nullptr) host_->fail(failure);
     if (transport_ != nullptr) transport_->close();
+    std::unique_lock lock(mutex_);
+    const auto listeners = listeners_;
+    lock.unlock();
+    for (const auto& listener : listeners)
+      if (const auto kept = listener.lock()) kept->found(failure);
   }
 
   // A rank of this host found a failure first: this process, or one that says so to the store itself.
@@ -226,7 +246,9 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
   std::condition_variable changed_;
   bool met_ = false;
   std::vector<int> gone_;
+  std::vector<std::weak_ptr<FailureListener>> listeners_;
   Failure heard_;
+  int numbers_ = 0;
 };
 
 }  // namespace shardwise::detail
