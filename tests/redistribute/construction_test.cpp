@@ -136,6 +136,32 @@ SHARDWISE_TEST_RANKS("IN-4 zeros on a part of the world: outsiders know the shap
   CHECK(y.shape() == Shape<2>{32, 3});
 }
 
+SHARDWISE_TEST_RANKS("sizes are a list in braces or a shape", 4) {
+  const Shape<2> grid{2, 2};
+  const auto mesh = init_device_mesh<"dp", "tp">(world, grid);
+  CHECK(mesh.shape() == grid);
+  const Shape<2> sizes{5, 7};
+  CHECK(equal(full<float, Shard<0>, Shard<1>>(mesh, sizes, 2.5f).full_tensor(), full<float>({5, 7}, 2.5f)));
+  CHECK(equal(ones<float, Shard<0>, Replicate>(mesh, sizes).full_tensor(), ones<float>({5, 7})));
+  manual_seed(3);
+  const auto uniform = rand<float, Shard<0>, Shard<1>>(mesh, sizes);
+  const auto normal = randn<float, Shard<1>, Shard<0>>(mesh, sizes);
+  manual_seed(3);
+  CHECK(is_piece_of(uniform, rand<float>({5, 7})));
+  CHECK(is_piece_of(normal, randn<float>({5, 7})));
+
+  const auto line = mesh.get<"tp">();
+  const auto part = ones<float>({world.rank() % 2 == 0 ? 3 : 2, 7});
+  const int rows = 5;
+  CHECK(from_local<Shard<0>>(part, line, {.global_shape = {5, 7}}).shape() == sizes);
+  CHECK(from_local<Shard<0>>(part, line, {.global_shape = {rows, 7}}).shape() == sizes);
+  CHECK(from_local<Shard<0>>(part, line, {.global_shape = sizes}).shape() == sizes);
+  CHECK(from_local<Shard<0>>(ones<float>({3}), line, {.global_shape = {6}}).shape() == Shape<1>{6});
+  CHECK(from_local<Shard<0>>(ones<float>({3}), line, {.global_shape = {}}).shape() == Shape<1>{6});
+  CHECK(contains(thrown<ShapeError>([&] { (void)from_local<Shard<0>>(part, line, {.global_shape = {9, 7}}); }),
+                 "does not fit"));
+}
+
 SHARDWISE_TEST_RANKS("DM-3 from_local on two axes", 8) {
   const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 4});
   CHECK(from_local<Shard<0>, Shard<1>>(ones<float>({3, 3}), mesh).shape() == Shape<2>{6, 12});

@@ -340,9 +340,11 @@ template <class = void>
 /// Ranks: all of the world, also those that the grid leaves out. Throws `Error` where the grid is larger than the
 /// world, a size is not positive, or `options.ranks` repeats a rank, misses the grid's size or leaves the world.
 /// PyTorch: `init_device_mesh`.
-template <Name... Axes, class Comm>
-[[gnu::cold]] DeviceMesh<Comm, Axes...>
-init_device_mesh(const Comm& world, const std::int64_t (&shape)[sizeof...(Axes)], const MeshOptions& options = {}) {
+template <Name... Axes, class Comm, std::size_t N>
+[[gnu::cold]] DeviceMesh<Comm, Axes...> init_device_mesh(const Comm& world, const Shape<N>& shape,
+                                                         const MeshOptions& options = {}) {
+  static_assert(N == sizeof...(Axes),
+                "shardwise::init_device_mesh: [M6] one size per axis: init_device_mesh<\"dp\", \"tp\">(world, {2, 4})");
   static_assert(
       RankedCommunicator<Comm>,
       "shardwise::init_device_mesh: [M5] the first argument is a communicator, such as run_ranks hands to its function; "
@@ -392,6 +394,13 @@ init_device_mesh(const Comm& world, const std::int64_t (&shape)[sizeof...(Axes)]
   if (mesh.is_member())
     for (std::size_t a = 0; a < n; ++a) mesh.group(1u << a);
   return mesh;
+}
+template <Name... Axes, class Comm, std::size_t N>
+DeviceMesh<Comm, Axes...> init_device_mesh(const Comm& world, const std::int64_t (&shape)[N],
+                                           const MeshOptions& options = {}) {
+  Shape<N> sizes{};
+  for (std::size_t a = 0; a < N; ++a) sizes[a] = shape[a];
+  return init_device_mesh<Axes...>(world, sizes, options);
 }
 
 }  // namespace shardwise

@@ -2,6 +2,7 @@
 // its gradient. Layer: redistribute.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -23,10 +24,20 @@ struct DistributeOptions {
   int src_data_rank = 0;
 };
 
+/// Sizes that may be left out: `{.global_shape = {5, 7}}`, or a `Shape<R>`, or `std::nullopt`.
+template <std::size_t R>
+struct OptionalShape : std::optional<Shape<R>> {
+  using std::optional<Shape<R>>::optional;
+  template <std::integral... Size>
+    requires(R > 0 && sizeof...(Size) == R)
+  constexpr OptionalShape(Size... size)  // NOLINT: sizes are a shape
+      : std::optional<Shape<R>>(Shape<R>{static_cast<std::int64_t>(size)...}) {}
+};
+
 template <std::size_t R>
 struct FromLocalOptions {
-  /// Sizes of the global tensor; empty: local size times axis size for each shard.
-  std::optional<Shape<R>> global_shape = std::nullopt;
+  /// Sizes of the global tensor; left out: local size times axis size for each shard.
+  OptionalShape<R> global_shape = {};
 };
 
 /// A placement whose gradient is declared: `from_local<WithGradient<Replicate, Partial<>>>(x, mesh)`. `G`: `Partial<>`

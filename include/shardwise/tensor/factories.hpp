@@ -62,8 +62,12 @@ Tensor<T, R> full(const Shape<R>& shape, T value) {
   return detail::fill(Tensor<T, R>(shape), value);
 }
 template <Element T, Placement... P, class Comm, Name... Axes, std::size_t R>
+auto full(const DeviceMesh<Comm, Axes...>& mesh, const Shape<R>& shape, T value) {
+  return detail::fill(detail::make_placed<T, P...>(mesh, shape), value);
+}
+template <Element T, Placement... P, class Comm, Name... Axes, std::size_t R>
 auto full(const DeviceMesh<Comm, Axes...>& mesh, const std::int64_t (&shape)[R], T value) {
-  return detail::fill(detail::make_placed<T, P...>(mesh, detail::to_shape(shape)), value);
+  return full<T, P...>(mesh, detail::to_shape(shape), value);
 }
 
 /// Every element 0; `zeros<float, Shard<0>>(mesh, {n, m})` on a mesh. `zeros<float>(Shape<0>{})` is a rank-0 tensor.
@@ -94,8 +98,12 @@ Tensor<T, R> ones(const Shape<R>& shape) {
   return detail::fill(Tensor<T, R>(shape), static_cast<T>(1));
 }
 template <Element T, Placement... P, class Comm, Name... Axes, std::size_t R>
+auto ones(const DeviceMesh<Comm, Axes...>& mesh, const Shape<R>& shape) {
+  return detail::fill(detail::make_placed<T, P...>(mesh, shape), static_cast<T>(1));
+}
+template <Element T, Placement... P, class Comm, Name... Axes, std::size_t R>
 auto ones(const DeviceMesh<Comm, Axes...>& mesh, const std::int64_t (&shape)[R]) {
-  return detail::fill(detail::make_placed<T, P...>(mesh, detail::to_shape(shape)), static_cast<T>(1));
+  return ones<T, P...>(mesh, detail::to_shape(shape));
 }
 
 /// 0, 1, 2, ... in row-major order: `arange<float>({2, 3})`, or `arange<float>(n)` for one dimension.

@@ -82,9 +82,13 @@ Tensor<T, R> rand(const Shape<R>& shape) {
 }
 /// Uniform in [0, 1) on a mesh, shard by shard the one-device tensor of the same seed and draw.
 template <RealElement T, Placement... P, class Comm, Name... Axes, std::size_t R>
-auto rand(const DeviceMesh<Comm, Axes...>& mesh, const std::int64_t (&shape)[R]) {
-  return detail::fill_with_uniform(detail::make_placed<T, P...>(mesh, detail::to_shape(shape)), static_cast<T>(0.0f),
+auto rand(const DeviceMesh<Comm, Axes...>& mesh, const Shape<R>& shape) {
+  return detail::fill_with_uniform(detail::make_placed<T, P...>(mesh, shape), static_cast<T>(0.0f),
                                    static_cast<T>(1.0f));
+}
+template <RealElement T, Placement... P, class Comm, Name... Axes, std::size_t R>
+auto rand(const DeviceMesh<Comm, Axes...>& mesh, const std::int64_t (&shape)[R]) {
+  return rand<T, P...>(mesh, detail::to_shape(shape));
 }
 
 /// Standard normal. One draw a tensor.
@@ -98,8 +102,12 @@ Tensor<T, R> randn(const Shape<R>& shape) {
 }
 /// Standard normal on a mesh, shard by shard the one-device tensor of the same seed and draw.
 template <RealElement T, Placement... P, class Comm, Name... Axes, std::size_t R>
+auto randn(const DeviceMesh<Comm, Axes...>& mesh, const Shape<R>& shape) {
+  return detail::fill_with_normal(detail::make_placed<T, P...>(mesh, shape));
+}
+template <RealElement T, Placement... P, class Comm, Name... Axes, std::size_t R>
 auto randn(const DeviceMesh<Comm, Axes...>& mesh, const std::int64_t (&shape)[R]) {
-  return detail::fill_with_normal(detail::make_placed<T, P...>(mesh, detail::to_shape(shape)));
+  return randn<T, P...>(mesh, detail::to_shape(shape));
 }
 
 }  // namespace shardwise
