@@ -45,10 +45,10 @@ class Transport {
 
   virtual ~Transport() = default;
   // All sends and receives of one step together; cannot deadlock, whatever their sizes. `header.bytes` is filled in for each
-  // message. Payload reaches the memory of `in`, or `unpack`, only after the headers agreed, and none does after a throw. The first error
+  // message. Payload reaches the memory of `in` only after the headers agreed, and none does after a throw. The first error
   // closes the transport. Throws: TransportError.
   virtual void exchange(const MessageHeader& header, std::span<const Outgoing> out, std::span<const Incoming> in,
-                        Clock::time_point until, PackFunction pack = {}, UnpackFunction unpack = {}) = 0;
+                        Clock::time_point until, PackFunction pack) = 0;
   // From any thread: whoever waits in an exchange, here or on a peer, stops waiting for this rank.
   virtual void close() noexcept = 0;
   // From any thread: `peer` ended normally, and sends nothing more. For those that would not see it from its connection.
