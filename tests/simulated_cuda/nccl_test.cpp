@@ -15,12 +15,15 @@
 
 #include "comm/conformance.hpp"
 #include "simulated_cuda/control.hpp"
+#include "simulated_cuda/ranks.hpp"
 
 namespace {
 
 using namespace shardwise;
 using namespace std::chrono_literals;
 using detail::Buffer;
+using test::check_none;
+using test::on_ranks;
 
 // A communicator for spans of the host: each goes to the device, what came comes back. All on one stream, without a wait in between.
 class HostFacing {
@@ -135,31 +138,6 @@ class HostFacing {
 
   NcclCommunicator comm_;
 };
-
-// Runs body on each rank, a thread with the device of its number. What each threw, empty where nothing.
-std::vector<std::string> on_ranks(int ranks, const std::function<void(const NcclCommunicator&)>& body,
-                                  std::chrono::milliseconds deadline = 20s) {
-  const ncclUniqueId unique = nccl_unique_id();
-  std::vector<std::string> thrown(static_cast<std::size_t>(ranks));
-  std::vector<std::thread> threads;
-  for (int r = 0; r < ranks; ++r)
-    threads.emplace_back([&, r] {
-      try {
-        cuda::set_device(r);
-        body(NcclCommunicator(unique, ranks, r, deadline));
-      } catch (const std::exception& e) {
-        thrown[static_cast<std::size_t>(r)] = e.what();
-      }
-    });
-  for (auto& thread : threads) thread.join();
-  return thrown;
-}
-void check_none(const std::vector<std::string>& thrown) {
-  for (std::size_t r = 0; r < thrown.size(); ++r) {
-    INFO("rank ", r, ": ", thrown[r]);
-    CHECK(thrown[r].empty());
-  }
-}
 
 TEST_CASE("GPUs do what every communicator does, on 1 to 4 of them") {
   for (const int ranks : {1, 2, 3, 4})

@@ -333,6 +333,10 @@ template <class = void>
   return position;
 }
 
+// Whether the tensors on a mesh can be reached by the host's loads and stores: its communicator says.
+template <class Mesh>
+inline constexpr bool mesh_on_host = Mesh::Communicator::memory_space == MemorySpace::host;
+
 }  // namespace detail
 
 /// Lays the ranks of `world` out in a grid: `init_device_mesh<"dp", "tp">(world, {2, 4})`.

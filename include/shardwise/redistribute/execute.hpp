@@ -230,15 +230,28 @@ void execute(const Mesh& mesh, const PlacementList<Mesh::ndim>& from, const Plac
   execute_step(mesh, view, global, dtype, in, out);
 }
 
+// What moves tensors whose parts lie on devices: in device/, which redistribute/ does not know.
+template <bool Interleaved>
+struct DeviceExecutor {
+  static_assert(
+      Interleaved && !Interleaved,
+      "shardwise::redistribute: [X1] these tensors lie on devices; include <shardwise/device/redistribute.hpp>, which "
+      "moves them there");
+};
+
 // A pending gradient is the move from Partial to Replicate on one axis: no second all_reduce is compiled for it.
 template <class Mesh>
 void sum_over_axis(const Mesh& mesh, int axis, DType dtype, void* data, std::int64_t count) {
-  PlacementList<Mesh::ndim> from{};
-  from[static_cast<std::size_t>(axis)] = partial_value();
-  const auto bytes = static_cast<std::size_t>(count) * size_of(dtype);
-  Buffer sum(bytes);
-  execute(mesh, from, PlacementList<Mesh::ndim>{}, Extents(Shape<1>{count}), dtype, data, sum.data());
-  if (bytes > 0) std::memcpy(data, sum.data(), bytes);
+  if constexpr (!mesh_on_host<Mesh>) {
+    DeviceExecutor<Mesh::ndim == 0>::sum_over_axis(mesh, axis, dtype, data, count);
+  } else {
+    PlacementList<Mesh::ndim> from{};
+    from[static_cast<std::size_t>(axis)] = partial_value();
+    const auto bytes = static_cast<std::size_t>(count) * size_of(dtype);
+    Buffer sum(bytes);
+    execute(mesh, from, PlacementList<Mesh::ndim>{}, Extents(Shape<1>{count}), dtype, data, sum.data());
+    if (bytes > 0) std::memcpy(data, sum.data(), bytes);
+  }
 }
 
 }  // namespace shardwise::detail

@@ -18,13 +18,15 @@ template <class X, class Out>
 void move_into(const X& x, Out& out) {
   using T = typename X::value_type;
   const Extents& global = x.impl()->global;
-  const bool shares = x.data() == out.data() && x.size() > 0;
+  const std::byte* const in = x.impl()->buffer.data();
+  std::byte* const to = out.impl()->buffer.data();
+  const bool shares = in == to && x.size() > 0;
   const char* const shared = "shardwise::redistribute_into: the output shares its elements with the input";
   if constexpr (std::is_same_v<typename X::Mesh, typename Out::Mesh>)
     if (x.mesh() == out.mesh()) {
       SHARDWISE_REQUIRE(!shares || (std::is_same_v<X, Out>), shared);
       return execute_placed<either_interleaved<X, Out>>(x.mesh(), X::placements, Out::placements, global, dtype_of<T>,
-                                                        x.data(), out.data());
+                                                        in, to);
     }
   SHARDWISE_REQUIRE(pending_axes(Out::placements) == 0,
                     "shardwise::redistribute_into: a pending reduction stays on its mesh; give an output placed "
@@ -36,7 +38,11 @@ void move_into(const X& x, Out& out) {
     SHARDWISE_REQUIRE(left == Relabelling::exact, shared);
     return;
   }
-  execute_across(x.mesh(), X::placements, out.mesh(), Out::placements, global, dtype_of<T>, x.data(), out.data());
+  if constexpr (mesh_on_host<typename X::Mesh>)
+    execute_across(x.mesh(), X::placements, out.mesh(), Out::placements, global, dtype_of<T>, in, to);
+  else
+    fail("shardwise::redistribute_into: on devices a tensor moves on its own mesh; go through full_tensor() and "
+         "distribute_tensor<P...>(x, mesh)");
 }
 
 }  // namespace detail

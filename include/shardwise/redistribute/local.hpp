@@ -83,7 +83,7 @@ struct FromLocalNode final : Node {
       return;
     }
     const std::string_view before = std::exchange(trace_state().module, module);
-    Buffer grad(static_cast<std::size_t>(slot.count) * size_of(slot.dtype));
+    Buffer grad = space_on<Mesh>::allocated(static_cast<std::size_t>(slot.count) * size_of(slot.dtype));
     execute_placed<Interleaved>(mesh, arrived(placements, out.pending), arrived(placements, left), global, slot.dtype,
                                 out.grad.data(), grad.data());
     trace_state().module = before;
@@ -144,7 +144,10 @@ Ref<TensorImpl> part_of(TensorImpl& x, const Mesh& mesh, const PlacementList<Mes
   const Extents global = asked != nullptr ? *asked
                          : returns        ? x.origin->global
                                           : infer_global(mesh, placements, x.global);
-  if (!mesh.is_member()) return make_impl(global, local_sizes<Interleaved>(mesh, placements, global), element);
+  if (!mesh.is_member()) {
+    const Extents none = local_sizes<Interleaved>(mesh, placements, global);
+    return share_impl(space_on<Mesh>::allocated(static_cast<std::size_t>(none.elements()) * element), global, none);
+  }
   auto y = share_impl(x.buffer, global, x.local);
   const bool record = tape_state().enabled && x.slot != nullptr;
   if (record)
@@ -166,6 +169,7 @@ Ref<TensorImpl> part_of(TensorImpl& x, const Mesh& mesh, const PlacementList<Mes
     auto node = make_node<FromLocalNode<Mesh, Interleaved>>(mesh, placements, global, left);
     node->inputs.push_back(x.slot);
     y->slot = make_slot(x.slot->dtype, x.local.elements(), false, not_first_mask(mesh));
+    y->slot->memory = x.slot->memory;
     y->slot->producer = std::move(node);
     for (std::size_t i = x.remembered.size(); i-- > 0;)
       if (x.remembered[i].slot.expired()) x.remembered.remove(i);
@@ -182,8 +186,9 @@ inline constexpr bool gradient_declaration_fits<Partial<Sum>, P> = !placement_va
 template <class... G, class X>
 auto to_local_of(const X& x) {
   using T = typename X::value_type;
-  auto local = share_tensor<T, X::rank, Local<Host>>(x.impl()->buffer, x.impl()->local, x.impl()->local,
-                                                     typename MeshHandle<Local<Host>>::Mesh{});
+  using Layout = local_layout_of<typename X::layout_type>;
+  auto local = share_tensor<T, X::rank, Layout>(x.impl()->buffer, x.impl()->local, x.impl()->local,
+                                                typename MeshHandle<Layout>::Mesh{});
   if (x.mesh_state().is_member() && uneven(x.mesh_state(), X::placements, x.impl()->global))
     local.impl()->origin =
         make_ref<OriginOn<typename X::Mesh>>(x.mesh_state(), remembered_placements(X::placements), x.impl()->global);
@@ -196,8 +201,12 @@ auto to_local_of(const X& x) {
   return local;
 }
 
-template <class Y, std::uint32_t left, class T, std::size_t R, class Mesh>
-Y from_local_to(const BasicTensor<T, R, Local<Host>>& x, const Mesh& mesh, const FromLocalOptions<R>& options) {
+template <class Y, std::uint32_t left, class T, std::size_t R, class Space, class Mesh>
+Y from_local_to(const BasicTensor<T, R, Local<Space>>& x, const Mesh& mesh, const FromLocalOptions<R>& options) {
+  static_assert(
+      std::is_same_v<Space, space_on<Mesh>>,
+      "shardwise::from_local: [X2] a part lies where the ranks of the mesh have their tensors; bring it there with "
+      "to_device(x), or to_host(x)");
   static_assert(partials_mix(Y::placements),
                 "shardwise::from_local: [P4] pending reductions of one tensor are alike; only Sum and Avg mix");
   Extents global;
@@ -218,8 +227,8 @@ Y from_local_to(const BasicTensor<T, R, Local<Host>>& x, const Mesh& mesh, const
 /// Gradient: a pending sum is reduced, once for all tensors made of `x` on this mesh with these placements; it stays where it is
 /// declared so, `WithGradient<P, Partial<>>` in place of P: then the gradients of the parts are the terms.
 /// PyTorch: `DTensor.from_local`.
-template <class... P, class T, std::size_t R, class Comm, Name... Axes>
-auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, Axes...>& mesh,
+template <class... P, class T, std::size_t R, class Space, class Comm, Name... Axes>
+auto from_local(const BasicTensor<T, R, Local<Space>>& x, const DeviceMesh<Comm, Axes...>& mesh,
                 const FromLocalOptions<R>& options = {}) {
   using Mesh = DeviceMesh<Comm, Axes...>;
   static_assert(sizeof...(P) == Mesh::ndim, "shardwise::from_local: [P1] one placement per mesh axis");
@@ -232,9 +241,9 @@ auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, 
     return x;
   }
 }
-template <class... P, class T, std::size_t R, class Comm, Name... Axes>
+template <class... P, class T, std::size_t R, class Space, class Comm, Name... Axes>
   requires(detail::declares_gradient<P> || ...)
-auto from_local(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, Axes...>& mesh,
+auto from_local(const BasicTensor<T, R, Local<Space>>& x, const DeviceMesh<Comm, Axes...>& mesh,
                 const FromLocalOptions<R>& options = {}) {
   using Mesh = DeviceMesh<Comm, Axes...>;
   static_assert(sizeof...(P) == Mesh::ndim, "shardwise::from_local: [P1] one placement per mesh axis");
@@ -318,19 +327,24 @@ void distribute(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, c
         return execute_placed<Interleaved>(mesh, whole, placements, global, dtype, in,
                                            out);  // local: out of the own copy
       }
-      // Where nothing is split every rank gets the whole, passed on from rank to rank where there are many.
-      if constexpr (ExchangesPacked<typename Mesh::Communicator>)
-        if (!group.direct() && call.collective == Collective::scatter)
-          return distribute_packed<Interleaved>(group, grid_view(mesh, whole), grid_view(mesh, placements), global,
-                                                dtype, call, in, out, bytes);
-      const std::size_t all_bytes = static_cast<std::size_t>(global.elements()) * size_of(dtype);
-      group.exchange(call, in, group.rank() == call.root ? all_bytes : 0, out, [&](const auto& peers) {
-        const OneInput from_root{peers.in[call.root]};
-        if constexpr (Interleaved)
-          Remap(grid_view(mesh, whole), grid_view(mesh, placements), global, dtype).pull(from_root, out);
-        else
-          Move<Mesh::ndim>(whole, placements, mesh.shape(), mesh.grid().coordinate, global, dtype).pull(from_root, out);
-      });
+      if constexpr (!mesh_on_host<Mesh>) {
+        DeviceExecutor<Interleaved>::distribute(mesh, placements, global, call, in, out, bytes);
+      } else {
+        // Where nothing is split every rank gets the whole, passed on from rank to rank where there are many.
+        if constexpr (ExchangesPacked<typename Mesh::Communicator>)
+          if (!group.direct() && call.collective == Collective::scatter)
+            return distribute_packed<Interleaved>(group, grid_view(mesh, whole), grid_view(mesh, placements), global,
+                                                  dtype, call, in, out, bytes);
+        const std::size_t all_bytes = static_cast<std::size_t>(global.elements()) * size_of(dtype);
+        group.exchange(call, in, group.rank() == call.root ? all_bytes : 0, out, [&](const auto& peers) {
+          const OneInput from_root{peers.in[call.root]};
+          if constexpr (Interleaved)
+            Remap(grid_view(mesh, whole), grid_view(mesh, placements), global, dtype).pull(from_root, out);
+          else
+            Move<Mesh::ndim>(whole, placements, mesh.shape(), mesh.grid().coordinate, global, dtype)
+                .pull(from_root, out);
+        });
+      }
       return;
     }
   }
@@ -339,14 +353,15 @@ void distribute(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, c
 
 }  // namespace detail
 
-/// Distributes a tensor that one rank, or every rank, holds whole: `distribute_tensor<Shard<0>>(x, mesh)`.
+/// Distributes a tensor that one rank, or every rank, holds whole: `distribute_tensor<Shard<0>>(x, mesh)`. One that lies on the host
+/// may go to a mesh of devices.
 ///
 /// Moves: to each rank its own part from the rank whose coordinate is `src_data_rank` on every axis; nothing with
 /// `no_source`. Needs: a leaf of the same shape on all ranks. Gives: a leaf that requires a gradient where `x` does.
 /// Ranks: all of the mesh. Throws: `Error` for a result of an operator or a source outside an axis, CommError and its kinds.
 /// PyTorch: `distribute_tensor`.
-template <class... P, class T, std::size_t R, class Comm, Name... Axes>
-auto distribute_tensor(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh<Comm, Axes...>& mesh,
+template <class... P, class T, std::size_t R, class Space, class Comm, Name... Axes>
+auto distribute_tensor(const BasicTensor<T, R, Local<Space>>& x, const DeviceMesh<Comm, Axes...>& mesh,
                        const DistributeOptions& options = {}) {
   using Mesh = DeviceMesh<Comm, Axes...>;
   static_assert(sizeof...(P) == Mesh::ndim, "shardwise::distribute_tensor: [P1] one placement per mesh axis");
@@ -363,9 +378,14 @@ auto distribute_tensor(const BasicTensor<T, R, Local<Host>>& x, const DeviceMesh
                       "from_local keeps the gradient");
     const detail::Extents& global = x.impl()->global;
     Y y = detail::make_tensor<T, R, typename Y::layout_type>(global, mesh);
-    if (mesh.is_member())
-      detail::distribute<detail::is_interleaved(Y::placements)>(mesh, Y::placements, global, dtype_of<T>,
-                                                                options.src_data_rank, x.data(), y.data(), y.bytes());
+    if (mesh.is_member()) {
+      constexpr bool interleaved = detail::is_interleaved(Y::placements);
+      if constexpr (detail::mesh_on_host<Mesh>)
+        detail::distribute<interleaved>(mesh, Y::placements, global, dtype_of<T>, options.src_data_rank, x.data(),
+                                        y.data(), y.bytes());
+      else
+        detail::DeviceExecutor<interleaved>::distribute_tensor(x, y, options.src_data_rank);
+    }
     if constexpr (FieldElement<T>)
       if (x.requires_grad()) y.requires_grad(true);
     return y;

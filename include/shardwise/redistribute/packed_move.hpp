@@ -140,7 +140,8 @@ class PackedMove {
     });
   }
 
- private:
+  // Below: what the parts are, for who brings them otherwise.
+
   std::int64_t bytes(const Box& box) const {
     return box.empty() ? 0 : box.size.elements() * static_cast<std::int64_t>(size_of(dtype_));
   }
@@ -181,6 +182,16 @@ class PackedMove {
     return n;
   }
 
+  template <class F>
+  void for_each_other_replica(F&& f) const {
+    Coordinate c = plan_.first_replica();
+    do {
+      const int rank = plan_.group_rank(c);
+      if (rank != plan_.group_rank()) f(rank, MovePlan(plan_.view(), plan_.kind(), c.at, global_));
+    } while (plan_.next_replica(c));
+  }
+
+ private:
   // Where all shares of a rank lie in an output like this one's; null unless in one piece.
   std::byte* place_of_shares(const MovePlan& plan, void* out) const {
     std::byte* place = nullptr;
@@ -196,15 +207,6 @@ class PackedMove {
       copy_box(part, plan_.wanted(), static_cast<const std::byte*>(out), part, to, size_of(dtype_));
       to += bytes(part);
     });
-  }
-
-  template <class F>
-  void for_each_other_replica(F&& f) const {
-    Coordinate c = plan_.first_replica();
-    do {
-      const int rank = plan_.group_rank(c);
-      if (rank != plan_.group_rank()) f(rank, MovePlan(plan_.view(), plan_.kind(), c.at, global_));
-    } while (plan_.next_replica(c));
   }
 
   const MovePlan& plan_;

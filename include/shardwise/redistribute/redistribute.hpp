@@ -92,6 +92,14 @@ constexpr std::uint32_t pending_axes(const PlacementList<N>& list) {
   return mask;
 }
 
+template <class Mesh>
+void divide_on(DType dtype, void* data, std::int64_t n, std::int64_t by) {
+  if constexpr (mesh_on_host<Mesh>)
+    divide(dtype, data, n, by);
+  else
+    DeviceExecutor<Mesh::ndim == 0>::divide(dtype, data, n, by);
+}
+
 // The backward of a move is the transposed move, at the module that asked for it.
 template <class Mesh, bool Interleaved = false>
 struct RedistributeNode final : Node {
@@ -109,10 +117,10 @@ struct RedistributeNode final : Node {
       return;
     }
     const std::string_view before = std::exchange(trace_state().module, module);
-    Buffer grad(static_cast<std::size_t>(slot.count) * size_of(slot.dtype));
+    Buffer grad = space_on<Mesh>::allocated(static_cast<std::size_t>(slot.count) * size_of(slot.dtype));
     execute_placed<Interleaved>(mesh, have, want, global, slot.dtype, out.grad.data(), grad.data());
     trace_state().module = before;
-    divide(slot.dtype, grad.data(), slot.count, divisor);
+    divide_on<Mesh>(slot.dtype, grad.data(), slot.count, divisor);
     accumulate(slot, std::move(grad), pending_axes(want));
   }
 
@@ -150,7 +158,8 @@ template <class Target, class X>
 Target redistribute_to(const X& x) {
   Target y = make_tensor<typename X::value_type, X::rank, typename Target::layout_type>(x.impl()->global, x.mesh());
   execute_placed<either_interleaved<X, Target>>(x.mesh(), X::placements, Target::placements, x.impl()->global,
-                                                dtype_of<typename X::value_type>, x.data(), y.data());
+                                                dtype_of<typename X::value_type>, x.impl()->buffer.data(),
+                                                y.impl()->buffer.data());
   record_redistribute(y, x);
   return y;
 }

@@ -307,7 +307,9 @@ void execute_interleaved(const Mesh& mesh, const PlacementList<Mesh::ndim>& from
 template <bool Interleaved, class Mesh>
 void execute_placed(const Mesh& mesh, const PlacementList<Mesh::ndim>& from, const PlacementList<Mesh::ndim>& to,
                     const Extents& global, DType dtype, const void* in, void* out) {
-  if constexpr (Interleaved)
+  if constexpr (!mesh_on_host<Mesh>)
+    DeviceExecutor<Interleaved>::execute(mesh, from, to, global, dtype, in, out);
+  else if constexpr (Interleaved)
     execute_interleaved(mesh, from, to, global, dtype, in, out);
   else
     execute(mesh, from, to, global, dtype, in, out);

@@ -50,9 +50,6 @@ inline constexpr bool on_host = true;
 template <class Space>
 inline constexpr bool on_host<Local<Space>> = Space::value == MemorySpace::host;
 
-// The same for what lies on a mesh: its communicator says.
-template <class Mesh>
-inline constexpr bool mesh_on_host = Mesh::Communicator::memory_space == MemorySpace::host;
 template <class M, Placement... P>
 inline constexpr bool on_host<Distributed<M, P...>> = mesh_on_host<M>;
 

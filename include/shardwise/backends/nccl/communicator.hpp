@@ -16,6 +16,7 @@
 #include <shardwise/backends/nccl/group.hpp>
 #include <shardwise/backends/nccl/launched.hpp>
 #include <shardwise/comm/communicator.hpp>
+#include <shardwise/comm/stream_communicator.hpp>
 #include <shardwise/comm/trace.hpp>
 
 namespace shardwise {
@@ -88,9 +89,7 @@ class NcclCommunicator {
   void all_gather(std::span<const std::type_identity_t<T>> in, std::span<T> out) const {
     const std::int64_t n = count(in);
     require(count(out) == n * size(), "all_gather", "the output", count(out), n * size());
-    const CallInfo call = call_info<T>(Collective::all_gather, n, (size() - 1) * n);
-    if (n > 0) group_->all_gather(me_, call, in.data(), out.data(), n);
-    tell(call);
+    all_gather_on_stream(call_info<T>(Collective::all_gather, n, (size() - 1) * n), in.data(), out.data(), n);
   }
   /// Needs: in.size() == counts[rank], out.size() == sum(counts), equal counts on all ranks. Moves: out - in.
   template <Element T>
@@ -112,13 +111,7 @@ class NcclCommunicator {
     require_reducible<T>("reduce_scatter", op);
     CallInfo call = call_info<T>(Collective::reduce_scatter, n * size(), (size() - 1) * n);
     call.op = op;
-    if (const auto native = detail::nccl_op(call.dtype, op); native && !rank_order_) {
-      if (n > 0) group_->reduce_scatter(me_, call, in.data(), out.data(), n, *native);
-    } else {
-      const std::vector<std::int64_t> counts(index(size()), n);
-      group_->reduce_in_order(me_, call, in.data(), counts, out.data());
-    }
-    tell(call);
+    reduce_scatter_on_stream(call, in.data(), out.data(), n);
   }
   /// Needs: in.size() == sum(counts), out.size() == counts[rank], equal counts on all ranks. Adds up in rank order.
   template <Element T>
@@ -142,18 +135,7 @@ class NcclCommunicator {
     require_reducible<T>("all_reduce", op);
     CallInfo call = call_info<T>(Collective::all_reduce, n, 2 * n * (size() - 1) / size());
     call.op = op;
-    if (const auto native = detail::nccl_op(call.dtype, op); native && !rank_order_) {
-      if (n > 0) group_->all_reduce(me_, call, in.data(), out.data(), n, *native);
-    } else {
-      std::vector<std::int64_t> counts(index(size()));
-      const std::int64_t each = (n + size() - 1) / size();
-      for (int r = 0; r < size(); ++r) counts[index(r)] = n < (r + 1) * each ? (n < r * each ? 0 : n - r * each) : each;
-      const detail::Buffer part =
-          detail::device_buffer(static_cast<std::size_t>(counts[index(rank())]) * sizeof(T), group_->stream());
-      group_->reduce_in_order(me_, call, in.data(), counts, part.data());
-      spread(call, part.data(), counts, out.data());
-    }
-    tell(call);
+    all_reduce_on_stream(call, in.data(), out.data(), n);
   }
   /// Needs: in.size() == sum(send_counts), out.size() == sum(recv_counts); recv_counts[r] here is send_counts[rank] on r. NCCL does not
   /// compare them. Moves: out, but what this rank sends itself.
@@ -178,8 +160,7 @@ class NcclCommunicator {
     detail::require_rank("broadcast", root, size());
     CallInfo call = call_info<T>(Collective::broadcast, count(data), rank() == root ? 0 : count(data));
     call.root = root;
-    if (!data.empty()) group_->broadcast(me_, call, data.data(), count(data), root);
-    tell(call);
+    broadcast_on_stream(call, data.data(), count(data));
   }
   /// Needs, on the root: in.size() == size * out.size().
   template <Element T>
@@ -207,6 +188,45 @@ class NcclCommunicator {
     CallInfo call = call_info<T>(Collective::recv, count(data), count(data));
     call.root = source;
     if (!data.empty()) group_->recv(me_, call, data.data(), count(data), source);
+    tell(call);
+  }
+
+  // ---- the same over element types as values: StreamCommunicator -----------------------------------------------------------------
+
+  void all_gather_on_stream(const CallInfo& call, const void* in, void* out, std::int64_t n) const {
+    if (n > 0) group_->all_gather(me_, call, in, out, n);
+    tell(call);
+  }
+  void reduce_scatter_on_stream(const CallInfo& call, const void* in, void* out, std::int64_t n) const {
+    if (const auto native = detail::nccl_op(call.dtype, call.op); native && !rank_order_) {
+      if (n > 0) group_->reduce_scatter(me_, call, in, out, n, *native);
+    } else {
+      const std::vector<std::int64_t> counts(index(size()), n);
+      group_->reduce_in_order(me_, call, in, counts, out);
+    }
+    tell(call);
+  }
+  void all_reduce_on_stream(const CallInfo& call, const void* in, void* out, std::int64_t n) const {
+    if (const auto native = detail::nccl_op(call.dtype, call.op); native && !rank_order_) {
+      if (n > 0) group_->all_reduce(me_, call, in, out, n, *native);
+    } else {
+      std::vector<std::int64_t> counts(index(size()));
+      const std::int64_t each = (n + size() - 1) / size();
+      for (int r = 0; r < size(); ++r) counts[index(r)] = n < (r + 1) * each ? (n < r * each ? 0 : n - r * each) : each;
+      const auto bytes = static_cast<std::size_t>(counts[index(rank())]) * size_of(call.dtype);
+      const detail::Buffer part = detail::device_buffer(bytes, group_->stream());
+      group_->reduce_in_order(me_, call, in, counts, part.data());
+      spread(call, part.data(), counts, out);
+    }
+    tell(call);
+  }
+  void broadcast_on_stream(const CallInfo& call, void* data, std::int64_t n) const {
+    if (n > 0) group_->broadcast(me_, call, data, n, call.root);
+    tell(call);
+  }
+  void exchange_on_stream(const CallInfo& call, std::span<const StreamMessage> sends,
+                          std::span<const StreamMessage> receives) const {
+    if (!sends.empty() || !receives.empty()) group_->exchange(me_, call, sends, receives);
     tell(call);
   }
 
@@ -265,7 +285,10 @@ class NcclCommunicator {
     call.bytes = received * static_cast<std::int64_t>(sizeof(T));
     return call;
   }
-  void tell(const CallInfo& call) const { detail::trace(call.collective, call.dtype, me_.axis.view(), call.bytes); }
+  void tell(const CallInfo& call) const {
+    if (call.bytes != CallInfo::part_of_another)
+      detail::trace(call.collective, call.dtype, me_.axis.view(), call.bytes);
+  }
 
   // Every rank's part to all: as one collective where they are alike, else as messages.
   void spread(const CallInfo& call, const void* in, std::span<const std::int64_t> counts, void* out) const {

@@ -19,9 +19,11 @@
 #include <shardwise/backends/process/failure_board.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/base/list.hpp>
 #include <shardwise/comm/arguments.hpp>
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/failure.hpp>
+#include <shardwise/comm/stream_communicator.hpp>
 #include <shardwise/cuda/kernels.hpp>
 #include <shardwise/cuda/memory.hpp>
 
@@ -171,19 +173,9 @@ class NcclGroup {
         "ncclRecv");
   }
 
-  // Sends the pieces of `from` and fills those of `to`, as one group of messages; empty ones are not sent, this rank's own is copied.
-  // `from.counts` empty: nothing is sent.
-  void exchange(const Caller& caller, const CallInfo& call, const NcclPieces& from, const NcclPieces& to) {
-    const auto width = static_cast<std::int64_t>(size_of(call.dtype));
-    const auto each = [&](const NcclPieces& pieces, auto f) {
-      std::byte* at = pieces.data;
-      for (int r = 0; r < static_cast<int>(pieces.counts.size()); ++r) {
-        const std::int64_t n = pieces.counts[static_cast<std::size_t>(r)];
-        if (n > 0) f(r, at, n);
-        if (!pieces.same) at += n * width;
-      }
-    };
-    const std::byte* own = nullptr;
+  // One group of messages; those of one rank to another one arrive in order.
+  void exchange(const Caller& caller, const CallInfo& call, std::span<const StreamMessage> sends,
+                std::span<const StreamMessage> receives) {
     run(
         caller, call,
         [&] {
@@ -191,22 +183,40 @@ class NcclGroup {
           const auto keep = [&](ncclResult_t result) {
             if (first == ncclSuccess && result != ncclInProgress) first = result;
           };
-          each(from, [&](int r, std::byte* at, std::int64_t n) {
-            r == rank_ ? void(own = at) : keep(ncclSend(at, items(call, n), type(call), r, comm_, stream().handle));
-          });
-          each(to, [&](int r, std::byte* at, std::int64_t n) {
-            if (r != rank_) keep(ncclRecv(at, items(call, n), type(call), r, comm_, stream().handle));
-          });
+          const cudaStream_t on = stream().handle;
+          for (const StreamMessage& m : sends)
+            keep(ncclSend(m.data, items(call, m.elements), type(call), m.rank, comm_, on));
+          for (const StreamMessage& m : receives)
+            keep(ncclRecv(m.data, items(call, m.elements), type(call), m.rank, comm_, on));
           const ncclResult_t end = ncclGroupEnd();
           return first != ncclSuccess ? first : end;
         },
         "ncclSend and ncclRecv");
-    if (own == nullptr) return;
-    each(to, [&](int r, std::byte* at, std::int64_t n) {
-      if (r == rank_ && at != own)
-        SHARDWISE_CUDA(
-            cudaMemcpyAsync(at, own, static_cast<std::size_t>(n * width), cudaMemcpyDeviceToDevice, stream().handle));
-    });
+  }
+  // Sends the pieces of `from` and fills those of `to`, as one group of messages; empty ones are not sent, this rank's own is copied.
+  // `from.counts` empty: nothing is sent.
+  void exchange(const Caller& caller, const CallInfo& call, const NcclPieces& from, const NcclPieces& to) {
+    const auto width = static_cast<std::int64_t>(size_of(call.dtype));
+    StreamMessage own[2] = {};
+    const auto messages = [&](const NcclPieces& pieces, StreamMessage& mine) {
+      List<StreamMessage> list;
+      list.reserve(pieces.counts.size());
+      std::byte* at = pieces.data;
+      for (int r = 0; r < static_cast<int>(pieces.counts.size()); ++r) {
+        const std::int64_t n = pieces.counts[static_cast<std::size_t>(r)];
+        if (r == rank_)
+          mine = {r, at, n};
+        else if (n > 0)
+          list.push_back({r, at, n});
+        if (!pieces.same) at += n * width;
+      }
+      return list;
+    };
+    const List<StreamMessage> sends = messages(from, own[0]), receives = messages(to, own[1]);
+    exchange(caller, call, {sends.data(), sends.size()}, {receives.data(), receives.size()});
+    if (own[0].elements > 0 && own[0].data != own[1].data)
+      SHARDWISE_CUDA(cudaMemcpyAsync(own[1].data, own[0].data, static_cast<std::size_t>(own[0].elements * width),
+                                     cudaMemcpyDeviceToDevice, stream().handle));
   }
 
   // Every rank's part of the reduction, in rank order: each rank gets the terms of its part and adds them up.
