@@ -17,6 +17,7 @@ struct Caller {
   int rank;
   Name axis;
   std::chrono::milliseconds deadline;
+  const char* operation = nullptr;  // where it is no call of a communicator: what messages call it
 };
 
 enum class FailureKind : std::uint8_t { none, peer, timeout, mismatch };
@@ -44,6 +45,10 @@ struct Failure {
   return axis.empty() ? name : text(name, " on axis '", axis.view(), "'");
 }
 
+[[gnu::cold]] inline std::string operation_text(const CallInfo& call, const Caller& caller) {
+  return caller.operation != nullptr ? caller.operation : operation_text(call, caller.axis);
+}
+
 // "rank 2", or "rank 2 (world rank 5)" in a part of the world.
 [[gnu::cold]] inline std::string rank_text(int rank, int world_rank, bool whole_world) {
   if (world_rank == rank && whole_world) return text("rank ", rank);
@@ -53,8 +58,8 @@ struct Failure {
 // `me` and `missing` are texts of ranks.
 [[gnu::cold]] inline std::string timeout_text(const Caller& caller, const CallInfo& call, std::string_view me,
                                               std::string_view missing) {
-  return text("shardwise::", operation_text(call, caller.axis), ": deadline of ", caller.deadline.count(),
-              " ms passed on ", me, "; missing: ", missing);
+  return text("shardwise::", operation_text(call, caller), ": deadline of ", caller.deadline.count(), " ms passed on ",
+              me, "; missing: ", missing);
 }
 
 // `a` and `b` are texts of ranks.

@@ -99,9 +99,8 @@ class NcclGroup {
     group->size_ = size;
     group->id_ = 0xcbf29ce484222325u;
     for (const char c : unique.internal) group->id_ = (group->id_ ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-    const Caller caller{rank, Name(), deadline};
-    CallInfo call;
-    call.collective = Collective::split;
+    const Caller caller{rank, Name(), deadline, "NcclCommunicator"};
+    const CallInfo call;
     ncclConfig_t config = non_blocking();
     const ncclResult_t begun =
         group->locked([&] { return ncclCommInitRankConfig(&group->comm_, size, unique, rank, &config); });
@@ -327,7 +326,7 @@ class NcclGroup {
     }
     if (result == ncclSuccess) return;
     if (result == ncclInvalidArgument || result == ncclInvalidUsage)  // this rank's mistake; the communicator may go on
-      detail::fail<CommError>(text("shardwise::", operation_text(call, caller.axis), ": ", name, ": ",
+      detail::fail<CommError>(text("shardwise::", operation_text(call, caller), ": ", name, ": ",
                                    ncclGetErrorString(result), " (", last_words(), ")"));
     broken(caller, call, result, name);
   }
@@ -355,7 +354,7 @@ class NcclGroup {
     std::unique_lock lock(world_->mutex);
     const Failure failure = world_->failure;
     lock.unlock();
-    throw_failure(failure, operation_text(call, caller.axis));
+    throw_failure(failure, operation_text(call, caller));
   }
   std::string last_words() {
     const std::lock_guard lock(comm_mutex_);
