@@ -74,6 +74,15 @@ if(TARGET shardwise_gloo)
   shardwise_pkgconfig(shardwise-gloo gloo "shardwise with Gloo" "shardwise = ${PROJECT_VERSION}" "-DSHARDWISE_HAS_GLOO=1"
                       "-lgloo")
 endif()
+if(TARGET shardwise_cuda)
+  list(GET CUDAToolkit_INCLUDE_DIRS 0 cuda_include)
+  shardwise_pkgconfig(shardwise-cuda cuda "shardwise with CUDA" "shardwise = ${PROJECT_VERSION}" "-isystem${cuda_include}"
+                      "-L\${libdir} -lshardwise_cuda -L${CUDAToolkit_LIBRARY_DIR} -lcublas -lcudart")
+endif()
+if(TARGET shardwise_nccl)
+  shardwise_pkgconfig(shardwise-nccl nccl "shardwise with NCCL" "shardwise-cuda = ${PROJECT_VERSION}"
+                      "-DSHARDWISE_HAS_NCCL=1 -isystem${SHARDWISE_NCCL_INCLUDE}" "${SHARDWISE_NCCL_LIBRARY}")
+endif()
 if(TARGET shardwise_mpi)
   list(TRANSFORM MPI_CXX_INCLUDE_DIRS PREPEND "-isystem" OUTPUT_VARIABLE cflags)
   list(JOIN cflags " " cflags)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Lists headers and tests for Meson, which does not glob: one line each, `kind component path`.
 
-list_sources.py headers    header core|eigen|doctest|gloo|mpi <path below include/>
+list_sources.py headers    header core|eigen|doctest|gloo|mpi|cuda|nccl <path below include/>
+list_sources.py kernels    exact|free <path below src/cuda/>   (exact: products and sums are not contracted)
 list_sources.py tests      static|<layer> core|eigen|gloo|mpi <path below tests/> [ranks]   (with cases for ranks)
 The sorting is that of cmake/ShardwiseHeaders.cmake and tests/CMakeLists.txt; a test compares the outcome.
 """
@@ -41,9 +42,11 @@ def reaches_eigen(file):
 def headers():
     for file in sorted((ROOT / "include" / "shardwise").rglob("*.hpp")):
         path = file.relative_to(ROOT / "include").as_posix()
-        if re.match(r"shardwise/(cuda|device|backends/nccl)[/.]", path):
-            continue  # CMake only
-        if path.startswith("shardwise/testing/"):
+        if re.match(r"shardwise/(cuda|device)[/.]", path):
+            yield "header", "cuda", path
+        elif re.match(r"shardwise/backends/nccl[/.]", path):
+            yield "header", "nccl", path
+        elif path.startswith("shardwise/testing/"):
             yield "header", "doctest", path
         elif re.match(r"shardwise/backends/gloo[/.]", path):
             yield "header", "gloo", path
@@ -64,6 +67,14 @@ def tests():
             yield kind, component, path, *(["ranks"] if with_ranks else [])
 
 
+def kernels():
+    cmake = (ROOT / "cmake" / "ShardwiseCuda.cmake").read_text()
+    units = lambda then: re.search(r"foreach\(unit ([\w ]+)\)\n[^\n]*" + then, cmake)[1].split()
+    exact = units("-fmad=false")
+    for unit in units("target_sources"):
+        yield "exact" if unit in exact else "free", unit + ".cu"
+
+
 if __name__ == "__main__":
-    for line in {"headers": headers, "tests": tests}[sys.argv[1]]():
+    for line in {"headers": headers, "kernels": kernels, "tests": tests}[sys.argv[1]]():
         print(*line)

@@ -3,7 +3,7 @@
 
 run_consumer.py KIND --checkout DIR --build DIR --compiler CXX
 KIND: fetch_content, add_subdirectory, find_package, absent_component, absent_eigen, pkg_config, meson_subproject,
-meson_installed, compare_builds. --build is a finished build of the library (what is installed comes from there).
+meson_installed, compare_builds; of a build with the CUDA toolkit: cuda, nccl, meson_cuda. --build is a finished build of the library (what is installed comes from there).
 Everything is made in a temporary folder. Ends with 77 (skipped) where a tool is missing.
 """
 import argparse
@@ -94,6 +94,41 @@ class Consumer:
             self.run(self.work / program)
         expect(self.run("pkg-config", "--modversion", "shardwise", env=env), "0.1.0")
 
+    def component(self, name):
+        """A component of GPUs: by CMake and by pkg-config; its program says what it could not do without a device."""
+        prefix = self.install()
+        self.cmake("find_package", f"CMAKE_PREFIX_PATH={prefix}", f"COMPONENTS={name}")
+        env = {"PKG_CONFIG_PATH": self.pkg_config_path(prefix)}
+        flags = self.run("pkg-config", "--cflags", "--libs", f"shardwise-{name}", env=env).split()
+        folders = ":".join(flag[2:] for flag in flags if flag.startswith("-L"))
+        self.run(self.compiler, *FLAGS, HERE / f"{name}_program.cpp", "-o", self.work / name, *flags)
+        output = self.run(self.work / name, env={"LD_LIBRARY_PATH": folders})
+        if "skipped: no CUDA device" not in output:
+            expect(output, f"{name} program: good")
+        print(output, end="")
+
+    def cuda(self):
+        self.component("cuda")
+
+    def nccl(self):
+        self.component("nccl")
+
+    def meson_cuda(self):
+        """Meson knows the components, installs the same headers and libraries, and gives pkg-config the same packages."""
+        prefix, meson = self.install(), self.work / "meson"
+        toolkit = pathlib.Path(shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc").parent
+        setup = self.run("meson", "setup", meson, self.checkout, "-Dcuda=enabled", "-Dtests=disabled", "-Dmpi=disabled",
+                         "-Dgloo=disabled", env={"PATH": f"{toolkit}:{self.env['PATH']}"})
+        expect(setup, "nccl : True")
+        installed = json.loads(self.run("meson", "introspect", meson, "--installed")).values()
+        part = lambda paths: {"/".join(p.parts[p.parts.index("shardwise"):]) for p in map(pathlib.PurePath, paths)
+                              if "/cuda/" in str(p) or "/device/" in str(p) or "/nccl" in str(p)}
+        same("headers of GPUs", part(p for p in (prefix / "include").rglob("*.hpp")),
+             part(p for p in installed if p.endswith(".hpp")))
+        for name in ("libshardwise_cuda.a", "shardwise-cuda.pc", "shardwise-nccl.pc"):
+            if not any(path.endswith("/" + name) for path in installed) or not list(prefix.rglob(name)):
+                sys.exit(f"{name} is not installed by both builds")
+
     def meson_consumer(self, subproject, env):
         project = self.work / "project"
         project.mkdir()
@@ -162,7 +197,8 @@ def main():
     parser.add_argument("--compiler", required=True)
     options = parser.parse_args()
     tools = ["cmake", "ninja"] + {"pkg_config": ["pkg-config"], "meson_subproject": ["meson"], "compare_builds": ["meson"],
-                                  "meson_installed": ["meson", "pkg-config"]}.get(options.kind, [])
+                                  "meson_installed": ["meson", "pkg-config"], "meson_cuda": ["meson"],
+                                  "cuda": ["pkg-config"], "nccl": ["pkg-config"]}.get(options.kind, [])
     for tool in tools:
         if not shutil.which(tool):
             print(f"SKIPPED: {tool} is not installed")
