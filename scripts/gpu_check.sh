@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Runs on a machine with an NVIDIA GPU all that waits for one, from nothing in less than 8 minutes: the build for its architecture, every
+# test that needs a device, launched processes as ranks (which share the device where there is only one), the benchmark with its gates, the
+# demo. One report: gpu_check.sh [FILE] (default: build/gpu_check/report.txt), its last line `N passed, N failed, N skipped`.
+# Status: 0 good; 1 something failed; 2 wrong arguments; 77 no CUDA device here, 78 no CUDA toolkit, or no NCCL: nothing was run.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+if (($# > 1)) || [[ ${1-} == -* ]]; then
+  printf 'gpu_check: wants one file for the report at most\n' >&2
+  exit 2
+fi
+build=build/gpu_check
+report=${1:-$build/report.txt}
+
+devices() { command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null; }
+mapfile -t names < <(devices name | grep -v '^No devices')
+count=${#names[@]}
+if ((count == 0)); then
+  printf 'skipped: no CUDA device: gpu_check.sh runs what needs an NVIDIA GPU, and nvidia-smi shows none here\n'
+  exit 77
+fi
+if ! scripts/setup.sh cuda; then
+  printf 'skipped: no CUDA toolkit: there is a GPU (%s), but nothing can be built for it\n' "${names[0]}"
+  exit 78
+fi
+
+began=$SECONDS
+limit=470  # seconds for everything
+passed=0 failed=0 skipped=0
+mkdir -p "$build" "$(dirname "$report")"
+: >"$report" || exit 1
+tell() { # FORMAT ARGUMENTS...
+  # shellcheck disable=SC2059
+  printf "$@" | tee -a "$report"
+}
+
+# step <name> <seconds at most> <command...>: its output goes into the report. A last line `N passed, N failed, N skipped` is added to
+# the sum; without one, the step counts as one; status 77 and `skipped: ` say that it was left out.
+step() {
+  local name=$1 most=$2 start=$SECONDS left=$((limit - SECONDS + began)) status=0 output last
+  shift 2
+  ((most < left)) || most=$left
+  tell '\n==== %s\n' "$name"
+  if ((most < 5)); then
+    tell 'no time is left for it\n'
+    failed=$((failed + 1))
+    return 1
+  fi
+  output=$build/step.log
+  timeout -k 5 "$most" bash -c '"$@"' step "$@" >"$output" 2>&1 || status=$?
+  tee -a "$report" <"$output"
+  last=$(tail -n 1 "$output")
+  if [[ $last =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]]; then
+    passed=$((passed + BASH_REMATCH[1])) failed=$((failed + BASH_REMATCH[2])) skipped=$((skipped + BASH_REMATCH[3]))
+    if ((status != 0 && BASH_REMATCH[2] == 0)); then failed=$((failed + 1)); fi
+  elif ((status == 0)); then
+    passed=$((passed + 1))
+  elif ((status == 77)); then
+    skipped=$((skipped + 1))
+  else
+    failed=$((failed + 1))
+  fi
+  if ((status == 124)); then tell 'did not end within %d s\n' "$most"; fi
+  tell '==== %s: status %d, %d s\n' "$name" "$status" $((SECONDS - start))
+  return "$status"
+}
+
+configure() {
+  local architecture
+  architecture=$(devices compute_cap | sort -Vu | tr -d . | paste -sd ';')
+  cmake -S . -B "$build" -G Ninja -D CMAKE_BUILD_TYPE=Release -D SHARDWISE_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=$architecture" \
+    -D SHARDWISE_DOCTEST=ON -D SHARDWISE_GLOO=OFF -D SHARDWISE_MPI=OFF -D SHARDWISE_TEST_LAYERS=cuda \
+    -D SHARDWISE_TEST_PROJECTS=OFF -D SHARDWISE_INSTALL=OFF -D SHARDWISE_BUILD_BENCH=ON -D SHARDWISE_BUILD_EXAMPLES=ON
+}
+tests() {
+  local log=$build/Testing/Temporary/LastTest.log status=0
+  rm -f "$log"
+  ctest --test-dir "$build" -L '^cuda$' -E '^(simulated|consumer|launched)_' --output-on-failure || status=$?
+  python3 scripts/count_tests.py "$log" || status=1
+  return "$status"
+}
+# Ranks on devices of their own, or two that share one.
+launched() { scripts/launch.sh -n $((count > 1 ? count : 2)) --backend nccl "$build/tests/launched_ranks"; }
+bench() { scripts/launch.sh -n "$count" --backend nccl --no-prefix "$build/bench/bench_redistribute" --backend nccl "$@"; }
+demo() { scripts/launch.sh -n "$count" --backend nccl --no-prefix "$build/examples/names" --backend nccl; }
+export -f devices configure tests launched bench demo
+export build count
+
+tell 'gpu_check of shardwise %s, %s\n' "$(git rev-parse --short HEAD 2>/dev/null || echo 'without git')" "$(date -u +%Y-%m-%d)"
+tell '%s\n' "${names[@]}"
+devices driver_version | head -n 1 | sed 's/^/driver /' | tee -a "$report"
+if step 'configure' 60 configure && ! grep -q 'components:.*nccl' "$build/step.log"; then
+  tell 'skipped: no NCCL: name its folder in NCCL_HOME\n'
+  exit 78
+fi
+if ((failed == 0)) && step 'build' 270 cmake --build "$build" --target test_cuda launched_ranks bench_redistribute names; then
+  step 'tests on the device' 100 tests
+  step 'launched processes as ranks' 90 launched
+  step 'benchmark: gates' 60 bench --gates
+  step 'benchmark: every transition' 60 bench --size 4K:64M:128 --repeat 5
+  step 'demo' 60 demo
+fi
+tell '\n%d s\n' $((SECONDS - began))
+tell '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+printf 'report: %s\n' "$report" >&2
+((failed == 0 && passed > 0))

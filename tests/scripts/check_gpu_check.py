@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""scripts/gpu_check.sh without a GPU, and its steps and sums with programs that stand in for the compiler, the tests and the driver."""
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
+PROGRAMS = {
+    "cmake": """case $1 in
+  --build) mkdir -p "$2/tests" "$2/bench" "$2/examples"
+    for p in tests/launched_ranks bench/bench_redistribute examples/names; do cp "$0.$(basename $p)" "$2/$p"; done ;;
+  *) echo "-- shardwise: components: core;cuda;nccl" ;;
+esac""",
+    "cmake.launched_ranks": "echo good; [ -n \"$SHARDWISE_RANK\" ] && [ \"$SHARDWISE_SIZE\" = 2 ]",
+    "cmake.bench_redistribute": "echo 'skipped: one CUDA device'; exit 77",
+    "cmake.names": "echo the loss is NaN; exit 3",
+    "ctest": "exit 8",
+    "nvcc": "exit 1",
+}
+
+
+def run(folder, devices):
+    tools = folder / "tools"
+    tools.mkdir()
+    for name, body in ({"nvidia-smi": devices} | PROGRAMS).items():
+        (tools / name).write_text("#!/bin/sh\n" + body + "\n")
+        (tools / name).chmod(0o755)
+    shutil.copytree(SCRIPTS, folder / "scripts")
+    return subprocess.run([folder / "scripts" / "gpu_check.sh"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "CUDACXX": str(tools / "nvcc")})
+
+
+def expect(output, words):
+    if words not in output:
+        sys.exit(f"expected '{words}' in:\n{output}")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as work:
+        none = run(pathlib.Path(work), "echo 'No devices were found'; exit 6")
+        expect(none.stdout, "skipped: no CUDA device: gpu_check.sh runs what needs an NVIDIA GPU")
+        if none.returncode != 77:
+            sys.exit(f"without a device: status {none.returncode}, not 77")
+    with tempfile.TemporaryDirectory() as work:
+        one = run(pathlib.Path(work), "echo 9.0")
+        report = (pathlib.Path(work) / "build" / "gpu_check" / "report.txt").read_text()
+        if one.stdout != report:
+            sys.exit(f"the report is not what was printed:\n{report}\n----\n{one.stdout}")
+        for words in ("==== configure: status 0", "==== build: status 0", "==== tests on the device: status 1",
+                      "[1] good", "==== launched processes as ranks: status 0", "==== benchmark: gates: status 77",
+                      "the loss is NaN", "==== demo: status 3"):
+            expect(report, words)
+        if not report.endswith("\n3 passed, 2 failed, 2 skipped\n") or one.returncode != 1:
+            sys.exit(f"status {one.returncode}, and the report ends with:\n{report[-300:]}")
+    print("gpu_check.sh: good")
+
+
+if __name__ == "__main__":
+    main()
