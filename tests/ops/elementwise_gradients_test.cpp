@@ -1,9 +1,12 @@
 // Elementwise operators on one device: gradients against central differences, values against plain loops.
 #include <cmath>
 
+#include <shardwise/nn/visit.hpp>
 #include <shardwise/ops/elementwise.hpp>
 #include <shardwise/ops/embedding.hpp>
+#include <shardwise/ops/reduction.hpp>
 
+#include "redistribute/values.hpp"
 #include "support/gradients.hpp"
 
 using namespace shardwise;
@@ -91,4 +94,43 @@ TEST_CASE("shapes that do not broadcast are a ShapeError that names both") {
 
 TEST_CASE("empty tensors and zero-sized dimensions pass through") {
   check_gradient([](const auto& v, const auto& w) { return gelu(v * w) + 1.0; }, values({0, 3}, 1), values({3}, 2));
+}
+
+TEST_CASE("two losses that share a value: the second run would lose its gradient there, and says so") {
+  auto x = full<float>({2}, 3.0f);
+  x.requires_grad(true);
+  const auto shared = x * 2.0f;
+  const auto first = sum(shared);
+  const auto second = sum(shared * shared);
+  const auto other = x * 5.0f;
+  const auto right = shared * 3.0f;
+  const auto third = sum(other * 2.0f + right);  // the latest runs first: `other` has its gradient when `shared` is met
+  backward(first);
+  CHECK(x.grad().data()[0] == 2.0f);
+  CHECK(contains(thrown<Error>([&] { backward(second); }), "add the losses up"));
+  // What had reached a value before the exception is forgotten: its tape, which has not run, runs from nothing.
+  CHECK(contains(thrown<Error>([&] { backward(third); }), "add the losses up"));
+  zero_grad({{"x", DType::float32, x.impl()}});
+  backward(sum(other));
+  CHECK(x.grad().data()[0] == 5.0f);
+  // At once it is right.
+  const auto again = x * 2.0f;
+  zero_grad({{"x", DType::float32, x.impl()}});
+  backward(sum(again) + sum(again * again));
+  CHECK(x.grad().data()[0] == 26.0f);
+}
+
+TEST_CASE("what is asked of an undefined tensor is an error") {
+  Tensor<float, 2> x({2, 3});
+  const auto y = std::move(x);
+  for (const Tensor<float, 2>& undefined : {x, Tensor<float, 2>()}) {  // NOLINT: moved from
+    CHECK(!undefined.defined());
+    CHECK(contains(thrown<Error>([&] { (void)undefined.shape(); }), "default-constructed, or moved from"));
+    CHECK(contains(thrown<Error>([&] { (void)undefined.data(); }), "default-constructed, or moved from"));
+    CHECK(contains(thrown<Error>([&] { (void)(undefined * 2.0f); }), "default-constructed, or moved from"));
+    CHECK(contains(thrown<Error>([&] { (void)sum(undefined); }), "default-constructed, or moved from"));
+    CHECK(contains(thrown<Error>([&] { (void)undefined.grad(); }), "default-constructed, or moved from"));
+  }
+  x = y;
+  CHECK(x.shape() == Shape<2>{2, 3});
 }

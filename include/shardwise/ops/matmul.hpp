@@ -166,7 +166,8 @@ Y product(const char* name, const A& a, const B& b, [[maybe_unused]] const Bias&
                            Transposed ? right[0] : right[right.rank - 1], left[last]};
   constexpr bool may_have_bias = !std::is_same_v<Bias, NoBias>;
   const TensorImpl* with_bias = nullptr;
-  if constexpr (may_have_bias) with_bias = bias.impl().get();
+  if constexpr (may_have_bias)
+    if (bias.defined()) with_bias = bias.impl().get();
   bool bias_here = with_bias != nullptr;
   if constexpr (A::distributed) {
     for (std::size_t i = 0; i < rule.out.size(); ++i)

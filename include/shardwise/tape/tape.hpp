@@ -169,6 +169,13 @@ struct Waiting {
   };
   List<Work> heap;
 
+  Waiting() = default;
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+  ~Waiting() {  // after an exception: contributions of a run that was not finished
+    for (const Work& work : heap) work.slot->clear();
+  }
+
   void push(std::uint64_t sequence, const Ref<GradSlot>& slot) {
     heap.push_back({sequence, slot});
     for (std::size_t i = heap.size() - 1; i > 0 && heap[(i - 1) / 2].sequence < heap[i].sequence; i = (i - 1) / 2)
@@ -187,13 +194,18 @@ struct Waiting {
 };
 
 // Runs every node that the slot depends on, once, the latest first. A node's sequence number is larger than those of
-// all nodes that it consumes, so the largest one waiting has received all its contributions.
+// all nodes that it consumes, so the largest one waiting has received all its contributions. A value whose tape another run has
+// used up already would swallow its gradient.
 template <class = void>
 void run_backward(const Ref<GradSlot>& root) {
   const std::uint64_t run = ++tape_state().run;
   Waiting waiting;
   const auto push = [&](const Ref<GradSlot>& slot) {
-    if (slot == nullptr || slot->producer == nullptr || slot->mark == run) return;
+    if (slot == nullptr || slot->mark == run || (slot->leaf && slot->producer == nullptr)) return;
+    SHARDWISE_REQUIRE(
+        slot->producer != nullptr,
+        "shardwise::backward: a value that this one was made of has had its tape run by another backward(), and "
+        "each is run once; add the losses up and run backward() of their sum, or make the value again");
     slot->mark = run;
     waiting.push(slot->producer->sequence, slot);
   };
@@ -202,9 +214,9 @@ void run_backward(const Ref<GradSlot>& root) {
     const Ref<GradSlot> slot = waiting.pop();
     // The node leaves the tape as it runs: what it saved is freed, and it cannot run twice.
     const Ref<Node> node = std::move(slot->producer);
+    for (const Ref<GradSlot>& input : node->inputs) push(input);  // before it runs: what throws leaves nothing behind
     if (slot->has_grad()) node->backward(*slot);
     slot->clear();
-    for (const Ref<GradSlot>& input : node->inputs) push(input);
   }
 }
 

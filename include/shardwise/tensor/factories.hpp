@@ -110,8 +110,12 @@ auto ones(const DeviceMesh<Comm, Axes...>& mesh, const std::int64_t (&shape)[R])
 template <Element T, std::size_t R>
 Tensor<T, R> arange(const Shape<R>& shape) {
   Tensor<T, R> x(shape);
-  for (std::int64_t i = 0; i < x.size(); ++i)
-    x.data()[i] = static_cast<T>(static_cast<Accumulator<T>>(static_cast<double>(i)));
+  for (std::int64_t i = 0; i < x.size(); ++i) {
+    if constexpr (is_complex<T>)
+      x.data()[i] = T(static_cast<typename T::value_type>(i));
+    else
+      x.data()[i] = static_cast<T>(static_cast<Accumulator<T>>(i));
+  }
   return x;
 }
 template <Element T, std::size_t R>

@@ -77,6 +77,9 @@ struct TensorImpl {
 [[gnu::noinline]] inline Ref<TensorImpl> make_impl(const Extents& global, const Extents& local, std::size_t element) {
   return share_impl(Buffer(static_cast<std::size_t>(local.elements()) * element), global, local);
 }
+[[noreturn, gnu::noinline, gnu::cold]] inline void fail_undefined() {
+  fail("shardwise::Tensor: this tensor is undefined: it was default-constructed, or moved from; give it a value first");
+}
 // None negative, and no more elements than 64 bits can count the bytes of.
 [[gnu::noinline]] inline void check_sizes(const Extents& sizes) {
   std::int64_t elements = 1;
@@ -196,8 +199,8 @@ inline constexpr bool placements_fit<Distributed<M, P...>, R> =
 
 /// A dense, contiguous, row-major tensor: a handle, so that copies share their elements (as in PyTorch).
 ///
-/// `Layout` is `Local<Space>` or `Distributed<Mesh, P...>`. A default-constructed tensor is undefined:
-/// `defined()` is false and nothing else may be asked of it.
+/// `Layout` is `Local<Space>` or `Distributed<Mesh, P...>`. A tensor that was default-constructed, or moved from, is undefined:
+/// `defined()` is false, it may be assigned to, and all else throws `Error`.
 template <Element T, std::size_t R, class Layout>
 class BasicTensor {
   static_assert(R <= max_rank, "shardwise::Tensor: [S1] at most 8 dimensions");
@@ -232,9 +235,9 @@ class BasicTensor {
 
   bool defined() const { return impl_ != nullptr; }
   /// Global sizes.
-  Shape<R> shape() const { return impl_->global.template shape<R>(); }
+  Shape<R> shape() const { return impl()->global.template shape<R>(); }
   /// Sizes of this rank's part.
-  Shape<R> local_shape() const { return impl_->local.template shape<R>(); }
+  Shape<R> local_shape() const { return impl()->local.template shape<R>(); }
   /// Where this rank's part begins in the global index space; the global size where it is empty.
   Shape<R> local_offset() const {
     static_assert(
@@ -242,7 +245,7 @@ class BasicTensor {
         "shardwise::local_offset: [B4] a block-cyclic or strided part lies at several places; ask for them one by one "
         "with x.global_index(dimension, position)");
     if constexpr (distributed)
-      return detail::local_box(mesh_, placements, impl_->global).offset.template shape<R>();
+      return detail::local_box(mesh_, placements, impl()->global).offset.template shape<R>();
     else
       return Shape<R>{};
   }
@@ -250,12 +253,12 @@ class BasicTensor {
   /// included (ScaLAPACK: `indxl2g`). Throws `ShapeError` for a position that the part does not have.
   std::int64_t global_index(int dimension, std::int64_t position) const {
     SHARDWISE_REQUIRE(dimension >= 0 && dimension < static_cast<int>(R) && position >= 0 &&
-                          position < impl_->local[dimension],
+                          position < impl()->local[dimension],
                       "shardwise::global_index: no position " + std::to_string(position) + " in dimension " +
                           std::to_string(dimension) + " of a part of shape " + to_string(local_shape()),
                       ShapeError);
     if constexpr (distributed)
-      return detail::holding_of(placements, mesh_.shape(), mesh_.grid().coordinate, impl_->global)
+      return detail::holding_of(placements, mesh_.shape(), mesh_.grid().coordinate, impl()->global)
           .dim[dimension]
           .at(position)
           .index;
@@ -263,25 +266,25 @@ class BasicTensor {
       return position;
   }
   /// Elements of this rank's part.
-  std::int64_t size() const { return impl_->local.elements(); }
+  std::int64_t size() const { return impl()->local.elements(); }
   T* data() {
     static_assert(
         detail::on_host<Layout>,
         "shardwise::data: [S3] these elements lie on a device, where the host reads and writes nothing; to_host(x) "
         "brings them, device_data() is their address there");
-    return impl_->buffer.template as<T>();
+    return impl()->buffer.template as<T>();
   }
   const T* data() const { return const_cast<BasicTensor&>(*this).data(); }
   /// The address of the elements on their device.
   T* device_data()
     requires(!detail::on_host<Layout>)
   {
-    return impl_->buffer.template as<T>();
+    return impl()->buffer.template as<T>();
   }
   const T* device_data() const
     requires(!detail::on_host<Layout>)
   {
-    return impl_->buffer.template as<T>();
+    return impl()->buffer.template as<T>();
   }
   const Mesh& mesh() const
     requires distributed
@@ -316,7 +319,7 @@ class BasicTensor {
   }
 
   /// Whether operators on this tensor are recorded.
-  bool requires_grad() const { return impl_->slot != nullptr; }
+  bool requires_grad() const { return impl()->slot != nullptr; }
   /// Marks a leaf. Throws `Error` on the result of an operator.
   BasicTensor& requires_grad(bool wanted) {
     static_assert(FieldElement<T>,
@@ -324,35 +327,39 @@ class BasicTensor {
     SHARDWISE_REQUIRE(is_leaf(),
                       "shardwise::requires_grad: this tensor is the result of an operator; detach(x) gives a leaf");
     if (!wanted)
-      impl_->slot = nullptr;
-    else if (impl_->slot == nullptr)
-      impl_->slot = detail_make_slot(true);
+      impl()->slot = nullptr;
+    else if (impl()->slot == nullptr)
+      impl()->slot = detail_make_slot(true);
     return *this;
   }
-  bool is_leaf() const { return impl_->slot == nullptr || impl_->slot->leaf; }
-  bool has_grad() const { return impl_->slot != nullptr && impl_->slot->leaf && impl_->slot->has_grad(); }
+  bool is_leaf() const { return impl()->slot == nullptr || impl()->slot->leaf; }
+  bool has_grad() const { return impl()->slot != nullptr && impl()->slot->leaf && impl()->slot->has_grad(); }
 
   /// The gradient that backward() left in a leaf. Never communicates: throws `Error` where there is none, and where it
   /// is still a pending sum over a mesh axis.
   Gradient grad() const {
-    SHARDWISE_REQUIRE(impl_->slot != nullptr,
+    SHARDWISE_REQUIRE(impl()->slot != nullptr,
                       "shardwise::grad: this tensor requires no gradient; call requires_grad(true) before its use");
     SHARDWISE_REQUIRE(
-        impl_->slot->leaf,
+        impl()->slot->leaf,
         "shardwise::grad: gradients are kept for leaves only, and this tensor is the result of an operator");
-    SHARDWISE_REQUIRE(impl_->slot->has_grad(),
+    SHARDWISE_REQUIRE(impl()->slot->has_grad(),
                       "shardwise::grad: there is no gradient yet; run backward() first (has_grad() asks)");
     SHARDWISE_REQUIRE(
-        impl_->slot->pending == 0,
+        impl()->slot->pending == 0,
         "shardwise::grad: the gradient is a pending sum over a mesh axis; call settle_gradients(parameters(model)) "
         "(an optimizer step begins with it)");
-    return Gradient(detail::share_impl(impl_->slot->grad, impl_->global, impl_->local), mesh_);
+    return Gradient(detail::share_impl(impl()->slot->grad, impl()->global, impl()->local), mesh_);
   }
 
   // Below: for the library's own layers.
   using MeshState = Mesh;
   BasicTensor(detail::Ref<detail::TensorImpl> impl, MeshState mesh) : impl_(std::move(impl)), mesh_(std::move(mesh)) {}
-  const detail::Ref<detail::TensorImpl>& impl() const { return impl_; }
+  const detail::Ref<detail::TensorImpl>& impl() const {
+    if (impl_ == nullptr) [[unlikely]]
+      detail::fail_undefined();
+    return impl_;
+  }
   const MeshState& mesh_state() const { return mesh_; }
   std::size_t bytes() const { return static_cast<std::size_t>(size()) * sizeof(T); }
 
