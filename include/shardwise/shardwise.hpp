@@ -10,6 +10,8 @@
 
 #include <shardwise/core.hpp>
 
+#include <shardwise/comm/capability.hpp>
+#include <shardwise/comm/decorators.hpp>
 #include <shardwise/debug/comm_debug_mode.hpp>
 #include <shardwise/io/print.hpp>
 #include <shardwise/io/scalapack.hpp>

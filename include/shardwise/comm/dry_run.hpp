@@ -136,6 +136,9 @@ struct DryRunWorld {
 class DryRunCommunicator {
  public:
   static constexpr MemorySpace memory_space = MemorySpace::host;
+  /// Checked and Traced (comm/decorators.hpp) add nothing.
+  static constexpr bool compares_calls = true;
+  static constexpr bool traces_calls = true;
   static constexpr std::size_t staged_limit = 32768;
   static constexpr bool writes_peers = true;
   /// No body of an exchange runs.

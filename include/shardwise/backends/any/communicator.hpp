@@ -55,6 +55,9 @@ class AnyCommunicator {
 
  public:
   static constexpr MemorySpace memory_space = MemorySpace::host;
+  /// Checked and Traced (comm/decorators.hpp) add nothing.
+  static constexpr bool compares_calls = true;
+  static constexpr bool traces_calls = true;
   static constexpr std::size_t staged_limit = ThreadCommunicator::staged_limit;
   static_assert(staged_limit == ProcessCommunicator::staged_limit);
   /// Not by all of them: `Peers::out` says.

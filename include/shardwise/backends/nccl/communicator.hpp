@@ -35,6 +35,8 @@ namespace shardwise {
 class NcclCommunicator {
  public:
   static constexpr MemorySpace memory_space = MemorySpace::cuda;
+  /// Traced (comm/decorators.hpp) adds nothing.
+  static constexpr bool traces_calls = true;
 
   /// All ranks that this process was launched with (torchrun, mpirun, srun, scripts/launch.sh), whatever SHARDWISE_BACKEND says. Each
   /// gets the only device that it sees, or else that of its number on its host, which becomes the calling thread's; they meet through

@@ -47,6 +47,9 @@ class ProcessCommunicator : private detail::DirectCollectives<ProcessCommunicato
 
  public:
   static constexpr MemorySpace memory_space = MemorySpace::host;
+  /// Checked and Traced (comm/decorators.hpp) add nothing.
+  static constexpr bool compares_calls = true;
+  static constexpr bool traces_calls = true;
   /// Inputs of at most this many bytes a rank may go through exchange_staged.
   static constexpr std::size_t staged_limit = detail::SharedGroup::staged_limit;
   /// An exchange reads the other ranks' inputs, and leaves their outputs alone.

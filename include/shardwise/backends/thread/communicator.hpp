@@ -42,6 +42,9 @@ namespace shardwise {
 class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> {
  public:
   static constexpr MemorySpace memory_space = MemorySpace::host;
+  /// Checked and Traced (comm/decorators.hpp) add nothing.
+  static constexpr bool compares_calls = true;
+  static constexpr bool traces_calls = true;
   /// Inputs of at most this many bytes a rank may go through exchange_staged.
   static constexpr std::size_t staged_limit = detail::ThreadGroup::staged_limit;
   /// An exchange may write the outputs of other ranks.
