@@ -67,13 +67,21 @@ GridView listed_grid_view(const Mesh& mesh, const PlacementList<Mesh::ndim>& pla
 
 // One move as this rank sees it. Every element comes once to the ranks that want the same: to one of them, which the others
 // then gather it from; or, in one step, to each of them by itself.
-class CrossMove {
+template <class Grid = GridView>
+class BasicCrossMove {
  public:
+  using Source = BasicSource<Grid>;
+  using ReplicaGroup = BasicReplicaGroup<Grid>;
+  using Place = typename Source::Place;
+  using Holder = typename ReplicaGroup::Holder;
+  using Piece = typename ReplicaGroup::Piece;
+  using Slice = typename ReplicaGroup::Slice;
+
   // Between so many pairs of ranks the load of the replicas of a source is followed read by read.
   static constexpr std::int64_t followed = 1 << 14;
 
-  CrossMove(const GridView& from, const GridView& to, MeetingPlace place, int my_rank_there, int ranks_there,
-            const Extents& global, DType dtype, bool in_two_steps)
+  BasicCrossMove(const Grid& from, const Grid& to, MeetingPlace place, int my_rank_there, int ranks_there,
+                 const Extents& global, DType dtype, bool in_two_steps)
       : from_(from), to_(to), source_(from_, global), dtype_(dtype), place_(place), mine_(my_rank_there),
         ranks_there_(ranks_there) {
     for (int a = 0; a < to_.axes; ++a)
@@ -88,8 +96,8 @@ class CrossMove {
     else if (source_.rows() > 1)
       take_turns(from_.ranks() * to_.ranks() <= followed);
   }
-  CrossMove(const CrossMove&) = delete;
-  CrossMove& operator=(const CrossMove&) = delete;
+  BasicCrossMove(const BasicCrossMove&) = delete;
+  BasicCrossMove& operator=(const BasicCrossMove&) = delete;
 
   std::int64_t divisor() const { return divisor_; }
   std::int64_t terms() const { return source_.terms(); }
@@ -164,10 +172,9 @@ class CrossMove {
   void for_each_read(F&& f) const {
     if (!group_) return;
     int some[64];
-    std::optional<Buffer> memory;
-    if (terms() > 64) memory.emplace(static_cast<std::size_t>(terms()) * sizeof(int));
-    int* const ranks = memory ? memory->as<int>() : some;
-    group_->for_each_piece([&](const ReplicaGroup::Piece& piece) {
+    const Buffer memory = terms() > 64 ? Buffer(static_cast<std::size_t>(terms()) * sizeof(int)) : Buffer();
+    int* const ranks = memory ? memory.as<int>() : some;
+    group_->for_each_piece([&](const Piece& piece) {
       if (!source_.reduces() && piece.is_held()) {
         if (!own_ || own_->part != piece.part) return;
         ranks[0] = meeting_rank(*own_);
@@ -175,11 +182,11 @@ class CrossMove {
       }
       group_->for_each_share(piece, [&](std::int64_t member, Range share) {
         if (member != me_) return;
-        const ReplicaGroup::Slice slice = group_->slice(piece, share);
+        const Slice slice = group_->slice(piece, share);
         if (slice.elements == 0) return;
         for (std::int64_t t = 0; t < terms(); ++t) ranks[t] = meeting_rank({piece.part, t, row_of(piece.part)});
         // A term of the group's own, this rank's before others'.
-        for (const ReplicaGroup::Holder* h = piece.first; h != piece.last; ++h)
+        for (const Holder* h = piece.first; h != piece.last; ++h)
           if (h == piece.first || h->place.term != h[-1].place.term || h->member == me_)
             ranks[h->place.term] = meeting_rank(h->place);
         f(Read{piece.held, slice.cut, slice.elements, ranks});
@@ -193,9 +200,8 @@ class CrossMove {
   bool gathers() const {
     bool any = false;
     if (group_ && group_->size() > 1)
-      group_->for_each_piece([&](const ReplicaGroup::Piece& piece) {
-        any = any || source_.reduces() || piece.holders() < group_->size();
-      });
+      group_->for_each_piece(
+          [&](const Piece& piece) { any = any || source_.reduces() || piece.holders() < group_->size(); });
     return any;
   }
   CallInfo gather_call() const {
@@ -205,7 +211,7 @@ class CrossMove {
     std::fill_n(heard.data(), members, std::byte{0});
     std::int64_t elements = 0;
     bool held = false;
-    for_each_gathered([&](const ReplicaGroup::Piece& piece, std::int64_t member, const ReplicaGroup::Slice& slice) {
+    for_each_gathered([&](const Piece& piece, std::int64_t member, const Slice& slice) {
       elements += slice.elements;
       heard.data()[member] = std::byte{1};
       held = held || piece.is_held();
@@ -218,7 +224,7 @@ class CrossMove {
   // in[m] is the output of rank m of the group as its first step left it.
   template <class In>
   void gather(const In& in, void* out) const {
-    for_each_gathered([&](const ReplicaGroup::Piece& piece, std::int64_t member, const ReplicaGroup::Slice& slice) {
+    for_each_gathered([&](const Piece& piece, std::int64_t member, const Slice& slice) {
       copy_alike(piece.held, in[static_cast<int>(member)], group_->wanted(), out, size_of(dtype_), slice.cut);
     });
   }
@@ -228,7 +234,7 @@ class CrossMove {
     const Buffer memory(static_cast<std::size_t>(group_->size()) * sizeof(const std::byte*));
     const std::byte** const from = memory.as<const std::byte*>();
     std::copy(in, in + group_->size(), from);
-    for_each_gathered([&](const ReplicaGroup::Piece& piece, std::int64_t member, const ReplicaGroup::Slice& slice) {
+    for_each_gathered([&](const Piece& piece, std::int64_t member, const Slice& slice) {
       unpack_common(piece.held, from[member], group_->wanted(), slice.cut, size_of(dtype_), out);
       from[member] += slice.elements * static_cast<std::int64_t>(size_of(dtype_));
     });
@@ -236,17 +242,15 @@ class CrossMove {
   PackedSizes gather_sizes() const {
     PackedSizes sizes(static_cast<std::size_t>(group_->size()));
     const auto size = static_cast<std::int64_t>(size_of(dtype_));
-    for_each_gathered([&](const ReplicaGroup::Piece&, std::int64_t member, const ReplicaGroup::Slice& slice) {
+    for_each_gathered([&](const Piece&, std::int64_t member, const Slice& slice) {
       sizes.from(static_cast<int>(member)) += slice.elements * size;
     });
     for (int m = 0; m < group_->size(); ++m)
-      for_each_given(m, [&](const ReplicaGroup::Piece&, const ReplicaGroup::Slice& slice) {
-        sizes.to(m) += slice.elements * size;
-      });
+      for_each_given(m, [&](const Piece&, const Slice& slice) { sizes.to(m) += slice.elements * size; });
     return sizes;
   }
   void pack_gathered(int member, const void* out, std::byte* to) const {
-    for_each_given(member, [&](const ReplicaGroup::Piece& piece, const ReplicaGroup::Slice& slice) {
+    for_each_given(member, [&](const Piece& piece, const Slice& slice) {
       pack_common(piece.held, out, group_->wanted(), slice.cut, size_of(dtype_), to, true);
       to += slice.elements * static_cast<std::int64_t>(size_of(dtype_));
     });
@@ -268,7 +272,7 @@ class CrossMove {
                                     : Collective::all_gather;
   }
 
-  int meeting_rank(const Source::Place& place) const {
+  int meeting_rank(const Place& place) const {
     const std::int64_t position = source_.position(place);
     if (place_ == MeetingPlace::from) return static_cast<int>(position);
     const int world_rank = from_.world_rank(position);
@@ -279,25 +283,24 @@ class CrossMove {
   template <class F>
   void seen_by_world_rank(int world_rank, int rank_there, F&& f) const {
     std::int64_t at[2][max_grid_axes];
-    GridView views[2] = {from_, to_};
+    Grid views[2] = {from_, to_};
     for (int i = 0; i < 2; ++i) {
       const std::int64_t position = views[i].find(world_rank);
       if (position >= 0) views[i].coordinate_at(position, at[i]);
       views[i].coordinate = position >= 0 ? at[i] : nullptr;
     }
-    f(static_cast<const CrossMove&>(
-        CrossMove(views[0], views[1], place_, rank_there, ranks_there_, source_.global(), dtype_, shared_ != 0)));
+    f(static_cast<const BasicCrossMove&>(
+        BasicCrossMove(views[0], views[1], place_, rank_there, ranks_there_, source_.global(), dtype_, shared_ != 0)));
   }
 
   // Calls f(piece, slice) for what a member of the group gets of this rank in the second step.
   template <class F>
   void for_each_given(int member, F&& f) const {
     if (member == me_) return;
-    seen_by_world_rank(group_->world_rank(member), -1, [&](const CrossMove& theirs) {
-      theirs.for_each_gathered(
-          [&](const ReplicaGroup::Piece& piece, std::int64_t giver, const ReplicaGroup::Slice& slice) {
-            if (giver == me_) f(piece, slice);
-          });
+    seen_by_world_rank(group_->world_rank(member), -1, [&](const BasicCrossMove& theirs) {
+      theirs.for_each_gathered([&](const Piece& piece, std::int64_t giver, const Slice& slice) {
+        if (giver == me_) f(piece, slice);
+      });
     });
   }
 
@@ -305,18 +308,18 @@ class CrossMove {
   template <class F>
   void for_each_gathered(F&& f) const {
     if (!group_ || group_->size() == 1) return;
-    group_->for_each_piece([&](const ReplicaGroup::Piece& piece) {
+    group_->for_each_piece([&](const Piece& piece) {
       if (!source_.reduces() && piece.is_held()) {
         std::int64_t turn = me_;  // among those that do not hold it
-        for (const ReplicaGroup::Holder* h = piece.first; h != piece.last; ++h) {
+        for (const Holder* h = piece.first; h != piece.last; ++h) {
           if (h->member == me_) return;
           if (h->member < me_) --turn;
         }
-        return f(piece, piece.first[turn % piece.holders()].member, ReplicaGroup::Slice{{}, piece.elements});
+        return f(piece, piece.first[turn % piece.holders()].member, Slice{{}, piece.elements});
       }
       group_->for_each_share(piece, [&](std::int64_t member, Range share) {
         if (member == me_) return;
-        const ReplicaGroup::Slice slice = group_->slice(piece, share);
+        const Slice slice = group_->slice(piece, share);
         if (slice.elements > 0) f(piece, member, slice);
       });
     });
@@ -366,7 +369,7 @@ class CrossMove {
       for_each_group(shared_, [&](const std::int64_t* c) {
         const ReplicaGroup group(source_, to_, shared_, c);
         const bool here = std::equal(c, c + to_.axes, first_of_my_group().at);
-        group.for_each_piece([&](const ReplicaGroup::Piece& piece) {
+        group.for_each_piece([&](const Piece& piece) {
           std::int64_t* const load = loads.as<std::int64_t>() + static_cast<std::size_t>(piece.part) * rows;
           group.for_each_share(piece, [&](std::int64_t member, Range share) {
             const std::int64_t there = from_.find(group.world_rank(member));
@@ -396,7 +399,7 @@ class CrossMove {
   std::uint64_t fingerprint() const {
     std::uint64_t h = 1099511628211ull;
     const auto mix = [&](std::int64_t v) { h = (h ^ static_cast<std::uint64_t>(v)) * 1099511628211ull; };
-    for (const GridView* grid : {&from_, &to_}) {
+    for (const Grid* grid : {&from_, &to_}) {
       for (int a = 0; a < grid->axes; ++a) {
         mix(placement_code(grid->placements[a]));
         mix(grid->shape[a]);
@@ -407,8 +410,8 @@ class CrossMove {
     return h;
   }
 
-  GridView from_;
-  GridView to_;
+  Grid from_;
+  Grid to_;
   Source source_;
   DType dtype_;
   MeetingPlace place_;
@@ -421,10 +424,11 @@ class CrossMove {
   std::int64_t divisor_ = 1;
   std::optional<ReplicaGroup> group_;  // of this rank; none outside the target
   std::int64_t me_ = 0;  // in the group
-  std::optional<Source::Place> own_;  // of a rank of the target that is on the source mesh too
+  std::optional<Place> own_;  // of a rank of the target that is on the source mesh too
   std::int64_t turn_ = 0;
   Buffer rows_;  // by part, where they were followed
 };
+using CrossMove = BasicCrossMove<>;
 
 // Ranks: all of the group, along the replicated axes of the target.
 template <class Comm>

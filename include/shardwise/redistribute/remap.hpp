@@ -17,10 +17,11 @@
 namespace shardwise::detail {
 
 // One move as this rank sees it.
-class Remap {
+template <class Grid = GridView>
+class BasicRemap {
  public:
   // Ranks meet along the axes whose coordinate says who holds what is needed; they are numbered row-major over these.
-  Remap(const GridView& from, const GridView& to, const Extents& global, DType dtype)
+  BasicRemap(const Grid& from, const Grid& to, const Extents& global, DType dtype)
       : from_(from), to_(to), global_(global), dtype_(dtype) {
     for (int a = 0; a < from_.axes; ++a) me_[a] = from_.coordinate[a];
     for (int a = 0; a < from_.axes; ++a) {
@@ -120,9 +121,9 @@ class Remap {
       c[a] = rank % from_.shape[a];
       rank /= static_cast<int>(from_.shape[a]);
     }
-    GridView from = from_, to = to_;
+    Grid from = from_, to = to_;
     from.coordinate = to.coordinate = c;
-    f(Remap(from, to, global_, dtype_));
+    f(BasicRemap(from, to, global_, dtype_));
   }
 
  private:
@@ -232,7 +233,7 @@ class Remap {
   std::uint64_t fingerprint() const {
     std::uint64_t h = 1099511628211ull;
     const auto mix = [&](std::int64_t v) { h = (h ^ static_cast<std::uint64_t>(v)) * 1099511628211ull; };
-    for (const GridView* grid : {&from_, &to_})
+    for (const Grid* grid : {&from_, &to_})
       for (int a = 0; a < grid->axes; ++a) {
         mix(placement_code(grid->placements[a]));
         mix(grid->shape[a]);
@@ -240,8 +241,8 @@ class Remap {
     return h;
   }
 
-  GridView from_;
-  GridView to_;
+  Grid from_;
+  Grid to_;
   Extents global_;
   DType dtype_;
   int mine_ = 0;  // this rank, where it meets the others
@@ -258,6 +259,7 @@ class Remap {
   std::int64_t terms_ = 1;
   Holding wanted_;
 };
+using Remap = BasicRemap<>;
 
 // Every rank's part is the same memory: this rank's.
 struct OneInput {

@@ -13,7 +13,9 @@
 namespace shardwise::detail {
 
 // A tensor to be read from another mesh: parts that are disjoint, terms of each part, and rows that hold all of them over again.
-class Source {
+// A template, as what follows is, so that a unit that moves nothing to another mesh compiles none of it.
+template <class Grid = GridView>
+class BasicSource {
  public:
   struct Place {
     std::int64_t part = 0;
@@ -21,7 +23,7 @@ class Source {
     std::int64_t row = 0;
   };
 
-  Source(const GridView& grid, const Extents& global) : grid_(grid), global_(global) {
+  BasicSource(const Grid& grid, const Extents& global) : grid_(grid), global_(global) {
     for (int a = 0; a < grid_.axes; ++a) {
       const PlacementValue& p = grid_.placements[a];
       std::int64_t& count = p.is_partial() ? terms_ : p.is_split() ? parts_ : rows_;
@@ -29,7 +31,7 @@ class Source {
     }
   }
 
-  const GridView& grid() const { return grid_; }
+  const Grid& grid() const { return grid_; }
   const Extents& global() const { return global_; }
   std::int64_t parts() const { return parts_; }
   std::int64_t terms() const { return terms_; }
@@ -70,12 +72,13 @@ class Source {
     }
   }
 
-  GridView grid_;
+  Grid grid_;
   Extents global_;
   std::int64_t parts_ = 1;
   std::int64_t terms_ = 1;
   std::int64_t rows_ = 1;
 };
+using Source = BasicSource<>;
 
 // Share i of n elements among k: sizes differ by one at most.
 constexpr Range equal_share(std::int64_t n, std::int64_t k, std::int64_t i) {
@@ -90,11 +93,14 @@ constexpr std::int64_t sharer_of(std::int64_t n, std::int64_t k, std::int64_t e)
   return e < longer ? e / (each + 1) : n % k + (e - longer) / each;
 }
 
-class ReplicaGroup {
+template <class Grid = GridView>
+class BasicReplicaGroup {
  public:
+  using Source = BasicSource<Grid>;
+
   // A rank of the group that is on the source mesh too.
   struct Holder {
-    Source::Place place;
+    typename Source::Place place;
     std::int64_t member = 0;
   };
   // What the group wants of a part of the source, and who of it has that part, or a term of it, itself.
@@ -111,7 +117,7 @@ class ReplicaGroup {
   };
 
   // The group of the rank at `coordinate` of the target: those that differ from it on `axes` (bit a: axis a) alone.
-  ReplicaGroup(const Source& source, const GridView& to, std::uint32_t axes, const std::int64_t* coordinate)
+  BasicReplicaGroup(const Source& source, const Grid& to, std::uint32_t axes, const std::int64_t* coordinate)
       : source_(source), to_(to), axes_(axes), wanted_(to.holding_at(coordinate, source.global())) {
     for (int a = 0; a < to_.axes; ++a) {
       at_[a] = coordinate[a];
@@ -129,8 +135,8 @@ class ReplicaGroup {
       return a.place.term != b.place.term ? a.place.term < b.place.term : a.member < b.member;
     });
   }
-  ReplicaGroup(const ReplicaGroup&) = delete;
-  ReplicaGroup& operator=(const ReplicaGroup&) = delete;
+  BasicReplicaGroup(const BasicReplicaGroup&) = delete;
+  BasicReplicaGroup& operator=(const BasicReplicaGroup&) = delete;
 
   std::int64_t size() const { return size_; }
   const Holding& wanted() const { return wanted_; }
@@ -232,7 +238,7 @@ class ReplicaGroup {
   }
 
   const Source& source_;
-  const GridView& to_;
+  const Grid& to_;
   std::uint32_t axes_;
   Holding wanted_;
   std::int64_t at_[max_grid_axes] = {};
@@ -243,5 +249,6 @@ class ReplicaGroup {
   std::int64_t holders_ = 0;
   mutable std::int64_t missing_ = -1;
 };
+using ReplicaGroup = BasicReplicaGroup<>;
 
 }  // namespace shardwise::detail
