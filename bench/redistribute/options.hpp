@@ -34,7 +34,8 @@ inline const char* usage() {
          "  --dtype T[,...]     float double bfloat16 int64 (float)\n"
          "  --transitions T[,...]  as S0->S1 or (S0,S1)->(S1,S0); all where none is named\n"
          "  --backend B         thread, or gloo or mpi under a launcher: scripts/launch.sh -n 4 bench_redistribute --backend gloo;\n"
-         "                      SHARDWISE_SHARED_MEMORY=0: processes send messages within the host, too\n"
+         "                      SHARDWISE_SHARED_MEMORY=0: processes send messages within the host, too;\n"
+         "                      nccl: a GPU each, launched with --backend nccl, against NCCL's own collective\n"
          "  --against BOUND     copy: a memcpy of max(local input, local output) bytes (where ranks read each other's memory);\n"
          "                      barrier; exchange: the same bytes sent by the network library alone (where they do not);\n"
          "                      collective: the library's own collective, for S0->S1, S1->S0, S0->R and P->R\n"
@@ -141,8 +142,8 @@ inline Options parse_options(int argc, char** argv) {
       o.transitions = split_list(value());
     } else if (flag == "--backend") {
       o.backend = value();
-      if (o.backend != "thread" && o.backend != "gloo" && o.backend != "mpi")
-        refuse("--backend wants thread, gloo or mpi, not '" + o.backend + "'");
+      if (o.backend != "thread" && o.backend != "gloo" && o.backend != "mpi" && o.backend != "nccl")
+        refuse("--backend wants thread, gloo, mpi or nccl, not '" + o.backend + "'");
     } else if (flag == "--against") {
       o.against = value();
       if (o.against != "copy" && o.against != "barrier" && o.against != "exchange" && o.against != "collective")
@@ -170,6 +171,8 @@ inline Options parse_options(int argc, char** argv) {
            std::to_string(o.ranks));
   if (o.backend == "thread" && (o.against == "exchange" || o.against == "collective"))
     refuse("--against " + o.against + " is for processes, --backend gloo or mpi: threads have no network library");
+  if (o.backend == "nccl" && (o.staged || (!o.against.empty() && o.against != "collective")))
+    refuse("GPUs run against NCCL's own collective alone, on memory of the library: leave --against and --staged out");
   if (o.backend == "thread" && o.ranks == 0) o.ranks = 4;
   if (o.shapes.empty() && o.sizes.empty()) o.shapes.push_back({4096, 4096});
   return o;

@@ -1,4 +1,4 @@
-// Ranks: where bench_redistribute runs its transitions: the threads of one process, or the processes of a launcher. Each is a unit
+// Ranks: where bench_redistribute runs its transitions: the threads of one process, or the processes of a launcher, or their GPUs. Each is a unit
 // of its own; what is above knows no communicator.
 #pragma once
 
@@ -26,7 +26,7 @@ class Ranks {
  public:
   virtual ~Ranks() = default;
   virtual int size() const = 0;
-  // thread; for processes the network library and how they reach each other: gloo-shm, gloo-tcp, mpi-shm, mpi-net.
+  // thread; nccl; for processes the network library and how they reach each other: gloo-shm, gloo-tcp, mpi-shm, mpi-net.
   virtual std::string kind() const = 0;
   // Every process of a launcher goes the same way through this program; one prints.
   virtual bool prints() const = 0;
@@ -38,6 +38,7 @@ class Ranks {
 
 std::unique_ptr<Ranks> threads(const Options& options);
 std::unique_ptr<Ranks> processes(const Options& options);
+std::unique_ptr<Ranks> gpus();  // ends the program with status 77 where there are none
 
 // A loop of redistributes to the same placement, on one thread.
 int count_same_placement(const std::string& what);

@@ -96,6 +96,7 @@ Against bound_of(const Options& o, const Ranks& ranks) {
   for (int i = 0; i < 4; ++i)
     if (o.against == bench::against_names[i]) return static_cast<Against>(i);
   const std::string kind = ranks.kind();
+  if (kind == "nccl") return Against::collective;
   return kind.ends_with("-tcp") || kind.ends_with("-net") ? Against::exchange : Against::copy;
 }
 
@@ -124,7 +125,13 @@ int table(const Options& o, const Ranks& ranks) {
       "# %s,\n"
       "# batches in turns: median of the pairs, its quartiles, and by processor time; busbw: bytes that a rank receives\n",
       staged ? " of memory of the caller's own" : "", ranks.kind().c_str(), ranks.size(),
-      o.pin ? ", rank r on core r mod cores" : ", not pinned", o.repeat, text_of(against));
+      ranks.kind() == "nccl" ? ""
+      : o.pin                ? ", rank r on core r mod cores"
+                             : ", not pinned",
+      o.repeat, text_of(against));
+  if (ranks.kind() == "nccl")
+    print(ranks,
+          "# time: the device's; by cpu: the host's time of a call that waits for nothing, to that of NCCL's call\n");
   print(ranks, "#%11s %12s %9s %22s %5s %11s %8s %8s %8s %14s %8s %6s\n", "size", "shape", "type", "transition", "mesh",
         "time", "algbw", "busbw", "ratio", "quartiles", "by cpu", "wrong");
   print(ranks, "#%11s %12s %9s %22s %5s %11s %8s %8s\n", "(B)", "", "", "", "", "(us)", "(GB/s)", "(GB/s)");
@@ -167,6 +174,8 @@ int table(const Options& o, const Ranks& ranks) {
 int main(int argc, char** argv) {
   const Options options = bench::parse_options(argc, argv);
   if (!options.count.empty()) return bench::count_same_placement(options.count);
-  const auto ranks = options.backend == "thread" ? bench::threads(options) : bench::processes(options);
+  const auto ranks = options.backend == "thread" ? bench::threads(options)
+                     : options.backend == "nccl" ? bench::gpus()
+                                                 : bench::processes(options);
   return options.gates ? bench::gates(options, *ranks) : table(options, *ranks);
 }
