@@ -3,6 +3,7 @@
 
 #include <shardwise/cuda/bodies/dispatch.hpp>
 #include <shardwise/cuda/bodies/elementwise.hpp>
+#include <shardwise/cuda/bodies/steps.hpp>
 #include <shardwise/cuda/kernels.hpp>
 #include <shardwise/cuda/launch.hpp>
 #include <shardwise/cuda/memory.hpp>
@@ -145,6 +146,16 @@ void dropout_backward(DType dtype, const void* dy, const std::uint8_t* mask, dou
   visit_some<TakesReal>("dropout", dtype, [&]<class T>(T) {
     const auto factor = static_cast<Accumulator<T>>(p < 1 ? 1 / (1 - p) : 0);
     launch(DropoutGradientBody<T>{static_cast<const T*>(dy), mask, static_cast<T*>(dx), factor}, n, stream);
+  });
+}
+
+void descend(DType dtype, void* x, const void* gradient, void* momentum, std::int64_t n, const SgdStep& step,
+             const StreamView& stream) {
+  visit_dtype_as_reals(dtype, n, [&]<class T>(T, std::int64_t count) {
+    if constexpr (RealElement<T>)
+      launch(SgdBody<T>{static_cast<T*>(x), static_cast<const T*>(gradient), static_cast<T*>(momentum),
+                            SgdStepOf<Accumulator<T>>(step)},
+             count, stream);
   });
 }
 

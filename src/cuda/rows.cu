@@ -1,6 +1,7 @@
 // Kernels over rows: softmax, norms, cross entropy.
 #include <shardwise/cuda/bodies/dispatch.hpp>
 #include <shardwise/cuda/bodies/rows.hpp>
+#include <shardwise/cuda/bodies/steps.hpp>
 #include <shardwise/cuda/kernels.hpp>
 #include <shardwise/cuda/launch.hpp>
 #include <shardwise/cuda/memory.hpp>
@@ -115,6 +116,27 @@ void cross_entropy_backward(DType dtype, const CrossEntropy& in, const void* sav
                                             static_cast<const A*>(scale),
                                             static_cast<T*>(dlogits)},
                 in.outer * in.inner, in.classes, in.inner, stream);
+  });
+}
+
+void kept_weight(DType dtype, const std::int64_t* target, std::int64_t n, std::int64_t classes, const void* weight,
+                 std::int64_t ignore_index, double* sum, const StreamView& stream) {
+  visit_some<TakesReal>("cross_entropy", dtype, [&]<class T>(T) {
+    const Buffer terms = device_buffer(static_cast<std::size_t>(n) * sizeof(double), stream);
+    launch(KeptWeightBody<T>{target, classes, static_cast<const T*>(weight), ignore_index, terms.as<double>()}, n,
+           stream);
+    sum_dim(DType::float64, terms.data(), sum, 1, n, 1, stream);
+  });
+}
+
+void reduced_loss(DType dtype, const double* loss, const double* weight, void* out, const StreamView& stream) {
+  visit_some<TakesReal>("cross_entropy", dtype,
+                        [&]<class T>(T) { launch(ReducedLossBody<T>{loss, weight, static_cast<T*>(out)}, 1, stream); });
+}
+
+void loss_scale(DType dtype, const void* gradient, const double* weight, void* out, const StreamView& stream) {
+  visit_some<TakesReal>("cross_entropy", dtype, [&]<class T>(T) {
+    launch(LossScaleBody<T>{static_cast<const T*>(gradient), weight, static_cast<Accumulator<T>*>(out)}, 1, stream);
   });
 }
 

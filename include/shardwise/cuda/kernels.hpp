@@ -10,6 +10,7 @@
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/extents.hpp>
 #include <shardwise/base/scalar_functions.hpp>
+#include <shardwise/base/sgd_step.hpp>
 #include <shardwise/cuda/stream.hpp>
 
 namespace shardwise::detail::device {
@@ -36,6 +37,19 @@ void cast(DType from_type, const void* from, DType to_type, void* to, std::int64
 /// may be one of the terms. Throws `Error` for a count outside 1 to 64 and for the maximum or minimum of complex numbers.
 void reduce_terms(DType dtype, void* out, const void* const* terms, int count, std::int64_t n, ReduceOp op,
                   const StreamView& stream);
+
+// ---- products -------------------------------------------------------------------------------------------------------------------
+
+struct GemmSizes {
+  std::int64_t batch;
+  std::int64_t m;
+  std::int64_t n;
+  std::int64_t k;
+};
+/// For each of a batch, one behind the other: c (m, n) (+)= op(a) op(b), where a is stored (k, m) if trans_a, b (n, k) if trans_b. Any
+/// element type; 16-bit ones are added up in float. cuBLAS, so that the order of the sums is the device's own.
+void gemm(DType dtype, bool trans_a, bool trans_b, const GemmSizes& sizes, const void* a, const void* b, void* c,
+          bool accumulate, const StreamView& stream);
 
 // ---- boxes of tensors, as ranks exchange them -------------------------------------------------------------------------------------
 
@@ -86,6 +100,10 @@ void dropout(DType dtype, const void* x, const float* uniform, double p, void* y
 void dropout_backward(DType dtype, const void* dy, const std::uint8_t* mask, double p, void* dx, std::int64_t n,
                       const StreamView& stream);
 
+/// One step of gradient descent: x and its momentum, which may be null, are written.
+void descend(DType dtype, void* x, const void* gradient, void* momentum, std::int64_t n, const SgdStep& step,
+             const StreamView& stream);
+
 // ---- sums -----------------------------------------------------------------------------------------------------------------------
 
 /// x (outer, n, inner) -> y (outer, inner). The same input gives the same bits every time.
@@ -131,6 +149,14 @@ void cross_entropy(DType dtype, const CrossEntropy& in, void* loss, void* saved,
 /// (outer, inner) or null for ones.
 void cross_entropy_backward(DType dtype, const CrossEntropy& in, const void* saved, const void* row_scale,
                             const void* scale, void* dlogits, const StreamView& stream);
+
+/// *sum = the weights of the targets (n) that are not ignore_index, NaN where one is no class; `weight` (classes), or null: all ones.
+void kept_weight(DType dtype, const std::int64_t* target, std::int64_t n, std::int64_t classes, const void* weight,
+                 std::int64_t ignore_index, double* sum, const StreamView& stream);
+/// *out = *loss or, where `weight` is not null, *loss / *weight: of an element type.
+void reduced_loss(DType dtype, const double* loss, const double* weight, void* out, const StreamView& stream);
+/// *out = *gradient or, where `weight` is not null, *gradient / *weight: of the accumulator's type, the `scale` of a backward pass.
+void loss_scale(DType dtype, const void* gradient, const double* weight, void* out, const StreamView& stream);
 
 // ---- tables ---------------------------------------------------------------------------------------------------------------------
 

@@ -125,6 +125,17 @@ inline void record_stream(const Buffer& buffer, const cuda::StreamView& stream) 
   add_used_stream(record->used, stream);
 }
 
+// The same for an operand of what is put on `stream`. Throws `Error` where it lies on another device.
+inline void use_on(const Buffer& buffer, const cuda::StreamView& stream) {
+  const auto* record = buffer.record<DeviceRecord>(&give_device_memory);
+  if (record == nullptr) return;
+  const int device = record->home.device;
+  SHARDWISE_REQUIRE(device == stream.device,
+                    text("shardwise: an operand lies on device ", device, " and the calling thread works on device ",
+                         stream.device, "; call cuda::set_device(", device, ") before it"));
+  record_stream(buffer, stream);
+}
+
 // Zeros in the order of `stream`. (A copy may be put on a stream of a device that is not current, a memset may not.)
 inline void zero_device_memory(void* memory, std::size_t bytes, const cuda::StreamView& stream) {
   if (bytes == 0) return;

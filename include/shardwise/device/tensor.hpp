@@ -1,11 +1,12 @@
-// Cuda, the memory space of tensors on a device, and the way there and back. Operators on such tensors are not there yet: what would
-// read their elements on the host does not compile. Layer: device.
+// Cuda, the memory space of tensors on a device, and the way there and back. What would read their elements on the host does not
+// compile. Layer: device.
 #pragma once
 
 #include <cstddef>
 #include <cstring>
 
 #include <shardwise/cuda/copy.hpp>
+#include <shardwise/device/compute.hpp>
 #include <shardwise/tensor/tensor.hpp>
 
 namespace shardwise {
@@ -15,6 +16,10 @@ namespace shardwise {
 /// (`cuda::StreamView::wait`) and is told to `record_stream`.
 struct Cuda {
   static constexpr MemorySpace value = MemorySpace::cuda;
+
+  // What an operator's elements are computed with, and how gradients add up.
+  using Compute = detail::DeviceCompute;
+  static constexpr detail::GradMemory gradients = detail::device_gradients;
 
   // On the current device, in the order of its current stream.
   static detail::Buffer allocated(std::size_t bytes) { return detail::device_buffer(bytes, cuda::current_stream()); }
@@ -48,14 +53,15 @@ Tensor<T, R, Cuda> to_device(const Tensor<T, R>& x) {
   return detail::with_elements<Tensor<T, R, Cuda>>(x, there);
 }
 
-/// A copy of x in the host's memory. Waits until everything before it on the current stream is done. Cut off from the tape. PyTorch:
-/// `x.cpu()`.
+/// A copy of x in the host's memory. Waits until everything before it on the current stream is done. Cut off from the tape. Throws
+/// `Error` where an operator before it met an index of no row or a target of no class, which a device cannot refuse. PyTorch: `x.cpu()`.
 template <Element T, std::size_t R>
 Tensor<T, R> to_host(const Tensor<T, R, Cuda>& x) {
   const cuda::StreamView stream = cuda::current_stream();
   const detail::Buffer here(x.bytes());
   detail::copy_to_host(here, x.impl()->buffer, x.bytes(), stream);
   stream.synchronize();
+  detail::report_bad_indices();
   return detail::with_elements<Tensor<T, R>>(x, here);
 }
 

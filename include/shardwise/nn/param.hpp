@@ -13,7 +13,7 @@ namespace detail {
 
 template <class Scope, Name name, std::size_t R, class Kind>
 struct param_tensor {
-  using type = Tensor<typename Scope::value_type, R>;
+  using type = Tensor<typename Scope::value_type, R, typename scope_traits<Scope>::Space>;
 };
 
 template <class Style, class Kind>
@@ -45,7 +45,7 @@ struct placed_tensor {
 };
 template <class T, std::size_t R, class Mesh>
 struct placed_tensor<T, R, Mesh, -1> {
-  using type = Tensor<T, R>;
+  using type = Tensor<T, R, space_on<Mesh>>;
 };
 
 template <auto plan, class Mesh, class T, Name name, std::size_t R, class Kind>

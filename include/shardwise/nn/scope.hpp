@@ -8,11 +8,12 @@
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/placement/placement.hpp>
 #include <shardwise/plan/plan.hpp>
+#include <shardwise/tensor/layout.hpp>
 
 namespace shardwise {
 
-/// One device, element type T.
-template <Element T>
+/// One device, element type T; its parameters lie in `Space` (`to_device(model)` brings those of a model to a GPU).
+template <Element T, class Space = Host>
 struct Unsharded {
   using value_type = T;
 };
@@ -52,12 +53,13 @@ namespace detail {
 
 template <class Scope>
 struct scope_traits;
-template <class T>
-struct scope_traits<Unsharded<T>> {
+template <class T, class S>
+struct scope_traits<Unsharded<T, S>> {
   static constexpr bool parallel = false;
+  using Space = S;
   template <Name>
-  using Below = Unsharded<T>;
-  using BelowIndices = Unsharded<T>;
+  using Below = Unsharded<T, S>;
+  using BelowIndices = Unsharded<T, S>;
   struct Mesh {};
   static constexpr Plan<> own{};
 };

@@ -140,10 +140,21 @@ inline void settle_gradients(const ParameterList& list) {
         return waits(s) && s->dtype == f->dtype && s->reducer->identity() == f->reducer->identity();
       };
       const std::size_t element = size_of(f->dtype);
+      const detail::GradMemory* const elsewhere = f->memory;  // of all of them: they share the mesh
+      const auto allocate = [&](std::int64_t n) {
+        const std::size_t bytes = static_cast<std::size_t>(n) * element;
+        return elsewhere != nullptr ? elsewhere->allocate(bytes) : detail::Buffer(bytes);
+      };
+      const auto copy = [&](const detail::Buffer& to, const detail::Buffer& from, std::size_t bytes) {
+        if (elsewhere != nullptr)
+          elsewhere->copy(to, from, bytes);
+        else
+          std::memcpy(to.data(), from.data(), bytes);
+      };
       std::int64_t count = 0;
       for (const ParameterHandle& p : list)
         if (together(p.impl->slot.get())) count += p.impl->slot->count;
-      detail::Buffer all(static_cast<std::size_t>(count) * element);
+      const detail::Buffer all = allocate(count);
       for (const bool back : {false, true}) {
         std::byte* at = all.data();
         const DType dtype = f->dtype;
@@ -152,8 +163,9 @@ inline void settle_gradients(const ParameterList& list) {
           detail::GradSlot* s = p.impl->slot.get();
           if (!together(s)) continue;
           const std::size_t bytes = static_cast<std::size_t>(s->count) * element;
-          if (back && !s->grad.exclusive()) s->grad = detail::Buffer(bytes);
-          if (bytes > 0) back ? std::memcpy(s->grad.data(), at, bytes) : std::memcpy(at, s->grad.data(), bytes);
+          if (back && !s->grad.exclusive()) s->grad = allocate(s->count);
+          const detail::Buffer part = detail::Buffer::view(at);
+          if (bytes > 0) copy(back ? s->grad : part, back ? part : s->grad, bytes);
           at += bytes;
         }
       }

@@ -32,12 +32,15 @@ void convert_elements(const T* from, U* to, std::int64_t n) {
 }
 
 // The gradient has the element type of its value: it is converted back.
-template <class T, class U>
+template <class T, class U, class Space>
 struct CastNode final : Node {
   explicit CastNode(std::int64_t n) : Node("cast"), count(n) {}
   void backward(GradSlot& out) override {
-    Buffer dx(static_cast<std::size_t>(count) * sizeof(T));
-    convert_elements(out.grad.as<const U>(), dx.as<T>(), count);
+    Buffer dx = Space::allocated(static_cast<std::size_t>(count) * sizeof(T));
+    if constexpr (is_host<Space>)
+      convert_elements(out.grad.as<const U>(), dx.as<T>(), count);
+    else
+      typename Space::Compute(out.grad).cast(dtype_of<U>, out.grad.data(), dtype_of<T>, dx.data(), count);
     accumulate(*inputs[0], std::move(dx), out.pending);
   }
   std::int64_t count;
@@ -67,10 +70,14 @@ BasicTensor<U, R, L> cast(const BasicTensor<T, R, L>& x) {
   } else if constexpr ((!is_complex<T> || is_complex<U>) && detail::may_cast<L, T, U>) {
     auto y = detail::make_tensor<U, R, L>(x.impl()->global, x.mesh_state());
     detail::inherit_origin(y, x);
-    detail::convert_elements(x.data(), y.data(), y.size());
+    if constexpr (detail::on_host<L>)
+      detail::convert_elements(x.data(), y.data(), y.size());
+    else
+      typename detail::space_of<L>::Compute(x.impl()->buffer)
+          .cast(dtype_of<T>, x.device_data(), dtype_of<U>, y.device_data(), y.size());
     if constexpr (FieldElement<T> && FieldElement<U>)
       if (detail::wants_grad(x)) {
-        auto node = detail::make_node<detail::CastNode<T, U>>(y.size());
+        auto node = detail::make_node<detail::CastNode<T, U, detail::space_of<L>>>(y.size());
         node->inputs.push_back(x.impl()->slot);
         detail::record(y, std::move(node));
       }

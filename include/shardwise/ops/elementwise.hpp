@@ -17,12 +17,16 @@ namespace detail {
 
 // Keeps x or y, whichever the derivative reads. The function is the compiler's to know: a program has the loops of those that it
 // calls.
-template <kernels::Unary F, class T>
+template <kernels::Unary F, class T, class Space>
 struct UnaryNode final : Node {
   UnaryNode(const Buffer& read, std::int64_t n) : Node("unary"), kept(read), count(n) {}
   void backward(GradSlot& out) override {
-    Buffer dx(static_cast<std::size_t>(count) * sizeof(T));
-    kernels::unary_backward<F>(kept.as<const T>(), out.grad.as<const T>(), dx.as<T>(), count);
+    Buffer dx = Space::allocated(static_cast<std::size_t>(count) * sizeof(T));
+    if constexpr (is_host<Space>)
+      kernels::unary_backward<F>(kept.as<const T>(), out.grad.as<const T>(), dx.as<T>(), count);
+    else
+      typename Space::Compute(kept, out.grad)
+          .unary_backward(dtype_of<T>, F, kept.data(), out.grad.data(), dx.data(), count);
     accumulate(*inputs[0], std::move(dx), out.pending);
   }
   Buffer kept;
@@ -33,11 +37,14 @@ template <kernels::Unary F, class T, std::size_t R, class L>
 BasicTensor<T, R, L> unary(const BasicTensor<T, R, L>& x) {
   auto y = make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
   inherit_origin(y, x);
-  kernels::unary<F>(x.data(), y.data(), y.size());
+  if constexpr (on_host<L>)
+    kernels::unary<F>(x.data(), y.data(), y.size());
+  else
+    typename space_of<L>::Compute(x.impl()->buffer).unary(dtype_of<T>, F, x.device_data(), y.device_data(), y.size());
   if constexpr (FieldElement<T>)
     if (wants_grad(x)) {
       const Buffer& read = kernels::unary_backward_reads_output(F) ? y.impl()->buffer : x.impl()->buffer;
-      auto node = make_node<UnaryNode<F, T>>(F == kernels::Unary::neg ? Buffer() : read, y.size());
+      auto node = make_node<UnaryNode<F, T, space_of<L>>>(F == kernels::Unary::neg ? Buffer() : read, y.size());
       node->inputs.push_back(x.impl()->slot);
       record(y, std::move(node));
     }
@@ -49,7 +56,7 @@ inline constexpr bool holds_values = rule_for_each_axis(layout_traits<L>::placem
 template <class L>
 inline constexpr bool holds_linear_terms = rule_for_each_axis(layout_traits<L>::placements, linear_rule).ok;
 
-template <class T>
+template <class T, class Space>
 struct BinaryNode final : Node {
   BinaryNode(kernels::Binary o, Buffer left, Buffer right, const Extents& left_shape, const Extents& right_shape,
              const Extents& result_shape, PendingRule left_pending, PendingRule right_pending)
@@ -65,15 +72,20 @@ struct BinaryNode final : Node {
     const bool right_shares = right != nullptr && op == kernels::Binary::add && sb == so;
     Buffer da = left_shares || left == nullptr ? Buffer() : buffer_for(sa);
     Buffer db = right_shares || right == nullptr ? Buffer() : buffer_for(sb);
-    if (da || db)
-      kernels::binary_backward(op, sa, a.as<const T>(), sb, b.as<const T>(), so, out.grad.as<const T>(), da.as<T>(),
-                               db.as<T>());
+    if (da || db) {
+      if constexpr (is_host<Space>)
+        kernels::binary_backward(op, sa, a.as<const T>(), sb, b.as<const T>(), so, out.grad.as<const T>(), da.as<T>(),
+                                 db.as<T>());
+      else
+        typename Space::Compute(a, b, out.grad)
+            .binary_backward(dtype_of<T>, op, sa, a.data(), sb, b.data(), so, out.grad.data(), da.data(), db.data());
+    }
     if (left != nullptr) accumulate(*left, left_shares ? out.grad : std::move(da), pa(out.pending));
     if (right != nullptr) accumulate(*right, right_shares ? out.grad : std::move(db), pb(out.pending));
   }
 
   static Buffer buffer_for(const Extents& shape) {
-    return Buffer(static_cast<std::size_t>(shape.elements()) * sizeof(T));
+    return Space::allocated(static_cast<std::size_t>(shape.elements()) * sizeof(T));
   }
 
   kernels::Binary op;
@@ -141,12 +153,17 @@ auto binary(kernels::Binary op, const BasicTensor<T, RA, LA>& a, const BasicTens
     Y y = make_tensor<T, R, Layout>(global, a.mesh_state());
     inherit_origin(y, a);
     inherit_origin(y, b);
-    kernels::binary(op, a.impl()->local, a.data(), b.impl()->local, b.data(), y.impl()->local, y.data());
+    if constexpr (on_host<LA>)
+      kernels::binary(op, a.impl()->local, a.data(), b.impl()->local, b.data(), y.impl()->local, y.data());
+    else
+      typename space_of<LA>::Compute(a.impl()->buffer, b.impl()->buffer)
+          .binary(dtype_of<T>, op, a.impl()->local, a.device_data(), b.impl()->local, b.device_data(), y.impl()->local,
+                  y.device_data());
     if constexpr (FieldElement<T>)
       if (wants_grad(a) || wants_grad(b)) {
-        auto node = make_node<BinaryNode<T>>(op, a.impl()->buffer, b.impl()->buffer, a.impl()->local, b.impl()->local,
-                                             y.impl()->local, pending_rule(A::placements, rule.out),
-                                             pending_rule(B::placements, rule.out));
+        auto node = make_node<BinaryNode<T, space_of<LA>>>(
+            op, a.impl()->buffer, b.impl()->buffer, a.impl()->local, b.impl()->local, y.impl()->local,
+            pending_rule(A::placements, rule.out), pending_rule(B::placements, rule.out));
         node->inputs = {a.impl()->slot, b.impl()->slot};
         record(y, std::move(node));
       }
@@ -157,7 +174,7 @@ auto binary(kernels::Binary op, const BasicTensor<T, RA, LA>& a, const BasicTens
 }
 
 // y = factor * x + constant, with the derivative `factor`; or s / x.
-template <class T>
+template <class T, class Space>
 struct ScaleNode final : Node {
   ScaleNode(T f, std::int64_t n) : Node("scale"), factor(f), count(n) {}
   void backward(GradSlot& out) override {
@@ -165,22 +182,36 @@ struct ScaleNode final : Node {
       accumulate(*inputs[0], std::move(out.grad), out.pending);
       return;
     }
-    Buffer dx(static_cast<std::size_t>(count) * sizeof(T));
-    kernels::binary_scalar(kernels::Binary::mul, out.grad.as<const T>(), kernels::conjugate(factor), dx.as<T>(), count);
+    Buffer dx = Space::allocated(static_cast<std::size_t>(count) * sizeof(T));
+    const T by = kernels::conjugate(factor);
+    if constexpr (is_host<Space>)
+      kernels::binary_scalar(kernels::Binary::mul, out.grad.as<const T>(), by, dx.as<T>(), count);
+    else
+      typename Space::Compute(out.grad).binary_scalar(dtype_of<T>, kernels::Binary::mul, out.grad.data(), &by,
+                                                      dx.data(), count);
     accumulate(*inputs[0], std::move(dx), out.pending);
   }
   T factor;
   std::int64_t count;
 };
 
+template <class X, class Y>
+void apply_scalar(kernels::Binary op, const X& x, typename X::value_type s, Y& y) {
+  if constexpr (on_host<typename X::layout_type>)
+    kernels::binary_scalar(op, x.data(), s, y.data(), y.size());
+  else
+    typename space_of<typename X::layout_type>::Compute(x.impl()->buffer)
+        .binary_scalar(dtype_of<typename X::value_type>, op, x.device_data(), &s, y.device_data(), y.size());
+}
+
 template <class T, std::size_t R, class L>
 BasicTensor<T, R, L> with_scalar(kernels::Binary op, const BasicTensor<T, R, L>& x, T s, T derivative) {
   auto y = make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
   inherit_origin(y, x);
-  kernels::binary_scalar(op, x.data(), s, y.data(), y.size());
+  apply_scalar(op, x, s, y);
   if constexpr (FieldElement<T>)
     if (wants_grad(x)) {
-      auto node = make_node<ScaleNode<T>>(derivative, y.size());
+      auto node = make_node<ScaleNode<T, space_of<L>>>(derivative, y.size());
       node->inputs.push_back(x.impl()->slot);
       record(y, std::move(node));
     }
@@ -284,7 +315,7 @@ auto operator-(const BasicTensor<T, R, L>& x) {
     SHARDWISE_REQUIRE(!detail::wants_grad(x),
                       "shardwise::arithmetic: a pending maximum or minimum has no gradient; detach(x) or use NoGrad");
     auto y = detail::make_tensor<T, R, Layout>(x.impl()->global, x.mesh_state());
-    detail::kernels::binary_scalar(detail::kernels::Binary::mul, x.data(), static_cast<T>(-1), y.data(), y.size());
+    detail::apply_scalar(detail::kernels::Binary::mul, x, static_cast<T>(-1), y);
     return y;
   }
 }
@@ -302,8 +333,7 @@ auto operator/(S s, const BasicTensor<T, R, L>& x) {
   static_assert(detail::holds_values<L>,
                 "shardwise::arithmetic: [O2] a pending reduction cannot divide; redistribute<Replicate>(x) first");
   auto numerator = detail::make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
-  const T value = detail::scalar_as<T>(s);
-  for (std::int64_t i = 0; i < numerator.size(); ++i) numerator.data()[i] = value;
+  detail::set_elements(numerator, detail::scalar_as<T>(s));
   return numerator / x;
 }
 

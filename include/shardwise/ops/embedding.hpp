@@ -14,13 +14,17 @@ namespace shardwise {
 
 namespace detail {
 
-template <class T>
+template <class T, class Space>
 struct EmbeddingNode final : Node {
   EmbeddingNode() : Node("embedding") {}
   void backward(GradSlot& out) override {
-    Buffer dtable(static_cast<std::size_t>(count * width) * sizeof(T));
-    kernels::embedding_backward(out.grad.as<const T>(), index.as<const std::int64_t>(), n, first, count, width,
-                                dtable.as<T>());
+    Buffer dtable = Space::allocated(static_cast<std::size_t>(count * width) * sizeof(T));
+    const auto* rows = index.as<const std::int64_t>();
+    if constexpr (is_host<Space>)
+      kernels::embedding_backward(out.grad.as<const T>(), rows, n, first, count, width, dtable.as<T>());
+    else
+      typename Space::Compute(out.grad, index)
+          .embedding_backward(dtype_of<T>, out.grad.data(), rows, n, first, count, width, dtable.data());
     accumulate(*inputs[0], std::move(dtable), pending(out.pending));
   }
   Buffer index;
@@ -51,13 +55,17 @@ constexpr auto embedding_of() {
     return PlacementRule<W::placements.size()>{true, W::placements};
 }
 
-template <class T>
+template <class T, class Space>
 struct DropoutNode final : Node {
   DropoutNode(Buffer m, double probability, std::int64_t size)
       : Node("dropout"), mask(std::move(m)), p(probability), n(size) {}
   void backward(GradSlot& out) override {
-    Buffer dx(static_cast<std::size_t>(n) * sizeof(T));
-    kernels::dropout_backward(out.grad.as<const T>(), mask.as<const std::uint8_t>(), p, dx.as<T>(), n);
+    Buffer dx = Space::allocated(static_cast<std::size_t>(n) * sizeof(T));
+    const auto* kept = mask.as<const std::uint8_t>();
+    if constexpr (is_host<Space>)
+      kernels::dropout_backward(out.grad.as<const T>(), kept, p, dx.as<T>(), n);
+    else
+      typename Space::Compute(out.grad, mask).dropout_backward(dtype_of<T>, out.grad.data(), kept, p, dx.data(), n);
     accumulate(*inputs[0], std::move(dx), out.pending);
   }
   Buffer mask;
@@ -91,10 +99,16 @@ auto embedding(const BasicTensor<T, 2, LW>& weight, const BasicTensor<std::int64
     const std::int64_t count = weight.impl()->local[0];
     const std::int64_t width = weight.impl()->local[1];
     const std::int64_t first = count == 0 ? 0 : weight.local_offset()[0];
-    detail::kernels::embedding(weight.data(), first, count, weight.impl()->global[0], width, index.data(), index.size(),
-                               y.data());
+    const std::int64_t vocabulary = weight.impl()->global[0];
+    using Space = detail::space_of<LW>;
+    if constexpr (detail::is_host<Space>)
+      detail::kernels::embedding(weight.data(), first, count, vocabulary, width, index.data(), index.size(), y.data());
+    else
+      typename Space::Compute(weight.impl()->buffer, index.impl()->buffer)
+          .embedding(dtype_of<T>, weight.device_data(), first, count, vocabulary, width, index.device_data(),
+                     index.size(), y.device_data());
     if (detail::wants_grad(weight)) {
-      auto node = detail::make_node<detail::EmbeddingNode<T>>();
+      auto node = detail::make_node<detail::EmbeddingNode<T, Space>>();
       node->index = index.impl()->buffer;
       node->n = index.size();
       node->first = first;
@@ -131,16 +145,18 @@ BasicTensor<T, R, L> dropout(const BasicTensor<T, R, L>& x, double p) {
   auto y = detail::make_tensor<T, R, L>(x.impl()->global, x.mesh_state());
   detail::inherit_origin(y, x);
   const std::int64_t n = y.size();
-  std::vector<float> uniform(static_cast<std::size_t>(n));
-  detail::RandomState& state = detail::random_state();
-  const std::uint64_t draw = state.draw++;
-  detail::for_each_run(x, [&](std::int64_t index, std::int64_t at, std::int64_t length) {
-    fill_uniform(uniform.data() + at, state.seed, draw, index, length, 0.0f, 1.0f);
-  });
-  detail::Buffer mask(static_cast<std::size_t>(n));
-  detail::kernels::dropout(x.data(), uniform.data(), p, y.data(), mask.template as<std::uint8_t>(), n);
+  using Space = detail::space_of<L>;
+  const detail::Buffer uniform = Space::allocated(static_cast<std::size_t>(n) * sizeof(float));
+  detail::draw_uniform<float>(x, uniform, 0.0f, 1.0f);
+  detail::Buffer mask = Space::allocated(static_cast<std::size_t>(n));
+  auto* const kept = mask.template as<std::uint8_t>();
+  if constexpr (detail::is_host<Space>)
+    detail::kernels::dropout(x.data(), uniform.template as<const float>(), p, y.data(), kept, n);
+  else
+    typename Space::Compute(x.impl()->buffer)
+        .dropout(dtype_of<T>, x.device_data(), uniform.template as<const float>(), p, y.device_data(), kept, n);
   if (detail::wants_grad(x)) {
-    auto node = detail::make_node<detail::DropoutNode<T>>(std::move(mask), p, n);
+    auto node = detail::make_node<detail::DropoutNode<T, Space>>(std::move(mask), p, n);
     node->inputs.push_back(x.impl()->slot);
     detail::record(y, std::move(node));
   }

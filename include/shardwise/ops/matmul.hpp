@@ -21,7 +21,20 @@ struct ProductShape {
   std::int64_t k;
 };
 
-template <class T>
+// op(A) op(B) for each of a batch, one behind the other: kernels::gemm where the host computes.
+template <class T, class Space>
+void multiply_batch(bool trans_a, bool trans_b, std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k,
+                    const Buffer& a, const Buffer& b, const Buffer& c, bool accumulate) {
+  if constexpr (is_host<Space>)
+    for (std::int64_t i = 0; i < batch; ++i)
+      kernels::gemm(trans_a, trans_b, m, n, k, a.as<const T>() + i * m * k, b.as<const T>() + i * k * n,
+                    c.as<T>() + i * m * n, accumulate);
+  else
+    typename Space::Compute(a, b).gemm(dtype_of<T>, trans_a, trans_b, batch, m, n, k, a.data(), b.data(), c.data(),
+                                       accumulate);
+}
+
+template <class T, class Space>
 struct ProductNode final : Node {
   ProductNode(const char* operator_name, Buffer left, Buffer right, const ProductShape& sizes, bool t)
       : Node(operator_name), a(std::move(left)), b(std::move(right)), shape(sizes), transposed(t) {}
@@ -29,8 +42,12 @@ struct ProductNode final : Node {
   // Complex gradients are conjugates of derivatives, as in PyTorch.
   static Buffer conjugated(const Buffer& x, std::int64_t count) {
     if constexpr (is_complex<T>) {
-      Buffer y(static_cast<std::size_t>(count) * sizeof(T));
-      for (std::int64_t i = 0; i < count; ++i) y.as<T>()[i] = T(x.as<const T>()[i].real(), -x.as<const T>()[i].imag());
+      Buffer y = Space::allocated(static_cast<std::size_t>(count) * sizeof(T));
+      if constexpr (is_host<Space>)
+        for (std::int64_t i = 0; i < count; ++i)
+          y.as<T>()[i] = T(x.as<const T>()[i].real(), -x.as<const T>()[i].imag());
+      else
+        typename Space::Compute(x).conjugate(dtype_of<T>, x.data(), y.data(), count);
       return y;
     } else {
       return x;
@@ -39,32 +56,28 @@ struct ProductNode final : Node {
 
   void backward(GradSlot& out) override {
     const auto [batch, rows, n, k] = shape;
-    const T* g = out.grad.as<const T>();
+    const Buffer& g = out.grad;
     if (inputs[0] != nullptr && is_complex<T>) b = conjugated(b, batch * n * k);
     if (inputs[1] != nullptr && is_complex<T>) a = conjugated(a, batch * rows * k);
     if (inputs[0] != nullptr) {  // da = g B^T
-      Buffer da(static_cast<std::size_t>(batch * rows * k) * sizeof(T));
-      for (std::int64_t i = 0; i < batch; ++i)
-        kernels::gemm(false, !transposed, rows, k, n, g + i * rows * n, b.as<const T>() + i * n * k,
-                      da.as<T>() + i * rows * k, false);
+      Buffer da = Space::allocated(static_cast<std::size_t>(batch * rows * k) * sizeof(T));
+      multiply_batch<T, Space>(false, !transposed, batch, rows, k, n, g, b, da, false);
       accumulate(*inputs[0], std::move(da), pa(out.pending));
     }
     if (inputs[1] != nullptr) {  // db = a^T g, or its transpose
-      Buffer db(static_cast<std::size_t>(batch * n * k) * sizeof(T));
-      for (std::int64_t i = 0; i < batch; ++i) {
-        const T* left = a.as<const T>() + i * rows * k;
-        const T* gi = g + i * rows * n;
-        T* to = db.as<T>() + i * n * k;
-        if (transposed)
-          kernels::gemm(true, false, n, k, rows, gi, left, to, false);
-        else
-          kernels::gemm(true, false, k, n, rows, left, gi, to, false);
-      }
+      Buffer db = Space::allocated(static_cast<std::size_t>(batch * n * k) * sizeof(T));
+      if (transposed)
+        multiply_batch<T, Space>(true, false, batch, n, k, rows, g, a, db, false);
+      else
+        multiply_batch<T, Space>(true, false, batch, k, n, rows, a, g, db, false);
       accumulate(*inputs[1], std::move(db), pb(out.pending));
     }
     if (inputs.size() > 2 && inputs[2] != nullptr) {
-      Buffer dbias(static_cast<std::size_t>(n) * sizeof(T));
-      kernels::sum_dim(g, dbias.as<T>(), 1, rows, n);
+      Buffer dbias = Space::allocated(static_cast<std::size_t>(n) * sizeof(T));
+      if constexpr (is_host<Space>)
+        kernels::sum_dim(g.as<const T>(), dbias.as<T>(), 1, rows, n);
+      else
+        typename Space::Compute(g).sum_dim(dtype_of<T>, g.data(), dbias.data(), 1, rows, n);
       accumulate(*inputs[2], std::move(dbias), pbias(out.pending));
     }
   }
@@ -131,22 +144,27 @@ constexpr bool bias_fits_rule(const PlacementList<N>& out, int rank) {
     return bias_fits(Bias::placements, out, rank);
 }
 
-// y = a b, or a b^T, for each of a batch; plus `bias` in each row, where there is one. Whatever the placements are, compiled once.
-template <class T>
-[[gnu::noinline]] void multiply(const ProductShape& shape, bool transposed, const T* a, const T* b, T* y,
-                                const T* bias) {
+// y = a b, or a b^T, for each of a batch; plus `bias` in each row, where it is not null. Whatever the placements are, compiled once.
+template <class T, class Space>
+[[gnu::noinline]] void multiply(const ProductShape& shape, bool transposed, const Buffer& a, const Buffer& b,
+                                const Buffer& y, const Buffer* bias) {
   const auto [batch, rows, n, k] = shape;
-  for (std::int64_t r = 0; bias != nullptr && r < rows; ++r)
-    std::memcpy(y + r * n, bias, static_cast<std::size_t>(n) * sizeof(T));
-  for (std::int64_t i = 0; i < batch; ++i)
-    kernels::gemm(false, transposed, rows, n, k, a + i * rows * k, b + i * n * k, y + i * rows * n, bias != nullptr);
+  if (bias != nullptr) {
+    if constexpr (is_host<Space>)
+      for (std::int64_t r = 0; r < rows; ++r)
+        std::memcpy(y.as<T>() + r * n, bias->as<const T>(), static_cast<std::size_t>(n) * sizeof(T));
+    else
+      typename Space::Compute(*bias).copy_rows(sizeof(T), bias->data(), 0, y.data(), n, rows, n);
+  }
+  multiply_batch<T, Space>(false, transposed, batch, rows, n, k, a, b, y, bias != nullptr);
 }
 
 // The node of a product; `bias`: null where there is none.
-template <class T>
-[[gnu::noinline]] Ref<ProductNode<T>> product_node(const char* name, const TensorImpl& a, const TensorImpl& b,
-                                                   const TensorImpl* bias, const ProductShape& shape, bool transposed) {
-  auto node = make_node<ProductNode<T>>(name, a.buffer, b.buffer, shape, transposed);
+template <class T, class Space>
+[[gnu::noinline]] Ref<ProductNode<T, Space>> product_node(const char* name, const TensorImpl& a, const TensorImpl& b,
+                                                          const TensorImpl* bias, const ProductShape& shape,
+                                                          bool transposed) {
+  auto node = make_node<ProductNode<T, Space>>(name, a.buffer, b.buffer, shape, transposed);
   node->inputs.push_back(a.slot);
   node->inputs.push_back(b.slot);
   if (bias != nullptr) node->inputs.push_back(bias->slot);
@@ -174,12 +192,13 @@ Y product(const char* name, const A& a, const B& b, [[maybe_unused]] const Bias&
       if (bias_counts_once(rule.out[i]) && a.mesh().grid().coordinate[i] != 0) bias_here = false;
     if (!a.mesh().is_member()) return y;
   }
-  multiply(shape, Transposed, a.data(), b.data(), y.data(),
-           bias_here ? with_bias->buffer.template as<const T>() : nullptr);
+  using Space = space_of<typename A::layout_type>;
+  multiply<T, Space>(shape, Transposed, a.impl()->buffer, b.impl()->buffer, y.impl()->buffer,
+                     bias_here ? &with_bias->buffer : nullptr);
   if constexpr (FieldElement<T>) {
     const bool slot_of_bias = with_bias != nullptr && with_bias->slot != nullptr;
     if (tape_state().enabled && (a.requires_grad() || b.requires_grad() || slot_of_bias)) {
-      auto node = product_node<T>(name, *a.impl(), *b.impl(), with_bias, shape, Transposed);
+      auto node = product_node<T, Space>(name, *a.impl(), *b.impl(), with_bias, shape, Transposed);
       constexpr PendingRule pa = pending_rule(A::placements, rule.out), pb = pending_rule(B::placements, rule.out);
       node->pa = pa;
       node->pb = pb;

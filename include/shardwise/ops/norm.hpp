@@ -21,14 +21,14 @@ struct RMSNormOptions {
 
 namespace detail {
 
-template <class T>
+template <class T, class Space>
 struct NormNode final : Node {
   explicit NormNode(bool centred) : Node(centred ? "layer_norm" : "rms_norm"), layer(centred) {}
   void backward(GradSlot& out) override {
     using A = Accumulator<T>;
     const auto wanted = [&](std::size_t i) { return i < inputs.size() && inputs[i] != nullptr; };
     const auto buffer = [&](bool want, std::int64_t n) {
-      return want ? Buffer(static_cast<std::size_t>(n) * sizeof(T)) : Buffer();
+      return want ? Space::allocated(static_cast<std::size_t>(n) * sizeof(T)) : Buffer();
     };
     Buffer dx = buffer(wanted(0), rows * width);
     Buffer dweight = buffer(wanted(1), width);
@@ -36,7 +36,11 @@ struct NormNode final : Node {
     const A* mean = statistics.as<const A>();
     const A* rstd = mean + rows;
     const T* g = out.grad.as<const T>();
-    if (layer)
+    if constexpr (!is_host<Space>)
+      typename Space::Compute(x, weight, statistics, out.grad)
+          .norm_backward(dtype_of<T>, x.data(), weight.data(), g, layer ? mean : nullptr, rstd, rows, width, dx.data(),
+                         dweight.data(), dbias.data());
+    else if (layer)
       kernels::layer_norm_backward(x.as<const T>(), weight.as<const T>(), g, mean, rstd, rows, width, dx.as<T>(),
                                    dweight.as<T>(), dbias.as<T>());
     else
@@ -97,7 +101,7 @@ X norm(const X& x, [[maybe_unused]] const W& weight, [[maybe_unused]] const B& b
           weight.shape()[0] == width,
           text("shardwise::norm: a weight of shape ", weight.impl()->global, " for a last dimension of ", width),
           ShapeError);
-      w = weight.data();
+      w = weight.impl()->buffer.template as<const T>();
     }
   }
   if constexpr (has_bias) {
@@ -106,14 +110,23 @@ X norm(const X& x, [[maybe_unused]] const W& weight, [[maybe_unused]] const B& b
                         "shardwise::norm: a bias of shape " + to_string(bias.impl()->global) +
                             " for a last dimension of " + std::to_string(width),
                         ShapeError);
-      b = bias.data();
+      b = bias.impl()->buffer.template as<const T>();
     }
   }
   auto y = make_tensor<T, X::rank, typename X::layout_type>(x.impl()->global, x.mesh_state());
   const std::int64_t rows = x.impl()->local.elements(0, last);
-  Buffer statistics(static_cast<std::size_t>(2 * rows) * sizeof(A));
+  using Space = space_of<typename X::layout_type>;
+  Buffer statistics = Space::allocated(static_cast<std::size_t>(2 * rows) * sizeof(A));
   A* mean = statistics.as<A>();
-  if constexpr (Layer)
+  if constexpr (!is_host<Space>) {
+    const typename Space::Compute compute(x.impl()->buffer);
+    if constexpr (has_weight)
+      if (w != nullptr) compute.use(weight.impl()->buffer);
+    if constexpr (has_bias)
+      if (b != nullptr) compute.use(bias.impl()->buffer);
+    compute.norm(dtype_of<T>, x.device_data(), w, b, eps, rows, width, y.device_data(), Layer ? mean : nullptr,
+                 mean + rows);
+  } else if constexpr (Layer)
     kernels::layer_norm(x.data(), w, b, eps, rows, width, y.data(), mean, mean + rows);
   else
     kernels::rms_norm(x.data(), w, eps, rows, width, y.data(), mean + rows);
@@ -121,7 +134,7 @@ X norm(const X& x, [[maybe_unused]] const W& weight, [[maybe_unused]] const B& b
   if constexpr (has_weight) wanted = wanted || (w != nullptr && wants_grad(weight));
   if constexpr (has_bias) wanted = wanted || (b != nullptr && wants_grad(bias));
   if (wanted) {
-    auto node = make_node<NormNode<T>>(Layer);
+    auto node = make_node<NormNode<T, Space>>(Layer);
     node->x = x.impl()->buffer;
     node->statistics = std::move(statistics);
     node->rows = rows;

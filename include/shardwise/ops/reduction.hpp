@@ -11,14 +11,27 @@ namespace shardwise {
 
 namespace detail {
 
+// A factor is a real number, in an accumulator.
+template <class A>
+double real_factor(A factor) {
+  if constexpr (is_complex<A>)
+    return static_cast<double>(factor.real());
+  else
+    return static_cast<double>(factor);
+}
+
 // y(outer, inner) = factor * sum over n of x(outer, n, inner). A whole sum is outer = inner = 1.
-template <class T>
+template <class T, class Space>
 struct SumNode final : Node {
   SumNode(std::int64_t o, std::int64_t size, std::int64_t i, Accumulator<T> f)
       : Node("sum"), outer(o), n(size), inner(i), factor(f) {}
   void backward(GradSlot& out) override {
-    Buffer dx(static_cast<std::size_t>(outer * n * inner) * sizeof(T));
-    kernels::spread_dim(out.grad.as<const T>(), dx.as<T>(), outer, n, inner, factor);
+    Buffer dx = Space::allocated(static_cast<std::size_t>(outer * n * inner) * sizeof(T));
+    if constexpr (is_host<Space>)
+      kernels::spread_dim(out.grad.as<const T>(), dx.as<T>(), outer, n, inner, factor);
+    else
+      typename Space::Compute(out.grad).spread_dim(dtype_of<T>, out.grad.data(), dx.data(), outer, n, inner,
+                                                   real_factor(factor));
     accumulate(*inputs[0], std::move(dx), pending(out.pending));
   }
   std::int64_t outer;
@@ -43,7 +56,12 @@ auto reduce_dimension(const X& x, std::int64_t outer, std::int64_t n, std::int64
                       Accumulator<T> factor) {
   using Layout = typename layout_with<typename X::layout_type, RuleValue>::type;
   auto y = make_tensor<T, RY, Layout>(global, x.mesh_state());
-  if constexpr (RY == 0)
+  if constexpr (!on_host<Layout>) {
+    const typename space_of<Layout>::Compute compute(x.impl()->buffer);
+    compute.sum_dim(dtype_of<T>, x.device_data(), y.device_data(), outer, n, inner);
+    if (factor != static_cast<Accumulator<T>>(1))
+      compute.scale(dtype_of<T>, y.device_data(), real_factor(factor), y.device_data(), y.size());
+  } else if constexpr (RY == 0)
     y.data()[0] = static_cast<T>(static_cast<Accumulator<T>>(kernels::sum_all(x.data(), x.size())) * factor);
   else if (y.size() > 0) {
     kernels::sum_dim(x.data(), y.data(), outer, n, inner);
@@ -51,7 +69,7 @@ auto reduce_dimension(const X& x, std::int64_t outer, std::int64_t n, std::int64
   }
   if constexpr (FieldElement<T>)
     if (wants_grad(x)) {
-      auto node = make_node<SumNode<T>>(outer, n, inner, factor);
+      auto node = make_node<SumNode<T, space_of<Layout>>>(outer, n, inner, factor);
       // A copy: clang 19 gives template arguments that are objects the alignment of bytes.
       constexpr auto placements = RuleValue.out;
       node->pending = pending_rule(X::placements, placements);

@@ -21,12 +21,23 @@ struct ReshapeNode final : Node {
   void backward(GradSlot& out) override { accumulate(*inputs[0], std::move(out.grad), out.pending); }
 };
 
-template <class T>
+// dst = src with dimensions p and q exchanged; `shape` is the source's.
+template <class T, class Space>
+void transpose_elements(const Extents& shape, int p, int q, const Buffer& src, const Buffer& dst) {
+  if constexpr (is_host<Space>) {
+    kernels::transpose(shape, p, q, src.as<const T>(), dst.as<T>());
+  } else {
+    const kernels::TransposeStrides s(shape, p, q);
+    typename Space::Compute(src).strided_copy(sizeof(T), shape.rank, s.extents, src.data(), s.from, dst.data(), s.to);
+  }
+}
+
+template <class T, class Space>
 struct TransposeNode final : Node {
   TransposeNode(const Extents& result, int a, int b) : Node("transpose"), shape(result), p(a), q(b) {}
   void backward(GradSlot& out) override {
-    Buffer dx(static_cast<std::size_t>(shape.elements()) * sizeof(T));
-    kernels::transpose(shape, p, q, out.grad.as<const T>(), dx.as<T>());
+    Buffer dx = Space::allocated(static_cast<std::size_t>(shape.elements()) * sizeof(T));
+    transpose_elements<T, Space>(shape, p, q, out.grad, dx);
     accumulate(*inputs[0], std::move(dx), out.pending);
   }
   Extents shape;
@@ -34,15 +45,20 @@ struct TransposeNode final : Node {
   int q;
 };
 
-template <class T>
+template <class T, class Space>
 struct ConcatNode final : Node {
   ConcatNode() : Node("concat") {}
   void backward(GradSlot& out) override {
     std::int64_t offset = 0;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       if (inputs[i] != nullptr) {
-        Buffer dx(static_cast<std::size_t>(outer * sizes[i] * inner) * sizeof(T));
-        kernels::extract_slice(out.grad.as<const T>(), dx.as<T>(), outer, sizes[i], inner, total, offset);
+        const std::int64_t length = sizes[i] * inner;
+        Buffer dx = Space::allocated(static_cast<std::size_t>(outer * length) * sizeof(T));
+        if constexpr (is_host<Space>)
+          kernels::extract_slice(out.grad.as<const T>(), dx.as<T>(), outer, sizes[i], inner, total, offset);
+        else
+          typename Space::Compute(out.grad).copy_rows(sizeof(T), out.grad.as<const T>() + offset * inner, total * inner,
+                                                      dx.data(), length, outer, length);
         accumulate(*inputs[i], std::move(dx), out.pending);
       }
       offset += sizes[i];
@@ -194,10 +210,10 @@ auto transpose(const BasicTensor<T, R, L>& x) {
     detail::Extents global = x.impl()->global;
     std::swap(global[a], global[b]);
     auto y = detail::make_tensor<T, R, Layout>(global, x.mesh_state());
-    detail::kernels::transpose(x.impl()->local, a, b, x.data(), y.data());
+    detail::transpose_elements<T, detail::space_of<L>>(x.impl()->local, a, b, x.impl()->buffer, y.impl()->buffer);
     if constexpr (FieldElement<T>)
       if (detail::wants_grad(x)) {
-        auto node = detail::make_node<detail::TransposeNode<T>>(y.impl()->local, a, b);
+        auto node = detail::make_node<detail::TransposeNode<T, detail::space_of<L>>>(y.impl()->local, a, b);
         node->inputs.push_back(x.impl()->slot);
         detail::record(y, std::move(node));
       }
@@ -244,14 +260,19 @@ BasicTensor<T, R, L> concat(const BasicTensor<T, R, L>& first, const More&... mo
     std::vector<std::int64_t> sizes;
     for (const auto* x : all) {
       const std::int64_t n = x->impl()->local[d];
-      detail::kernels::insert_slice(x->data(), y.data(), outer, n, inner, shape[d], offset);
+      if constexpr (detail::on_host<L>)
+        detail::kernels::insert_slice(x->data(), y.data(), outer, n, inner, shape[d], offset);
+      else
+        typename detail::space_of<L>::Compute(x->impl()->buffer)
+            .copy_rows(sizeof(T), x->device_data(), n * inner, y.device_data() + offset * inner, shape[d] * inner,
+                       outer, n * inner);
       offset += n;
       sizes.push_back(n);
       wanted = wanted || detail::wants_grad(*x);
     }
     if constexpr (FieldElement<T>)
       if (wanted) {
-        auto node = detail::make_node<detail::ConcatNode<T>>();
+        auto node = detail::make_node<detail::ConcatNode<T, detail::space_of<L>>>();
         for (const auto* x : all) node->inputs.push_back(x->impl()->slot);
         node->sizes = std::move(sizes);
         node->outer = outer;

@@ -15,10 +15,10 @@ namespace shardwise {
 /// How the losses of rows become one. PyTorch: `reduction="none" | "mean" | "sum"`.
 enum class Reduction { none, mean, sum };
 
-template <class T>
+template <class T, class Space = Host>
 struct CrossEntropyOptions {
-  /// One weight a class, plain; undefined: all 1.
-  Tensor<T, 1> weight = {};
+  /// One weight a class, plain, where the logits are; undefined: all 1.
+  Tensor<T, 1, Space> weight = {};
   /// Rows with this target count nothing.
   std::int64_t ignore_index = -100;
   /// In [0, 1].
@@ -27,13 +27,16 @@ struct CrossEntropyOptions {
 
 namespace detail {
 
-template <class T>
+template <class T, class Space>
 struct SoftmaxNode final : Node {
   SoftmaxNode(bool log, Buffer result, std::int64_t o, std::int64_t size, std::int64_t i)
       : Node(log ? "log_softmax" : "softmax"), is_log(log), y(std::move(result)), outer(o), n(size), inner(i) {}
   void backward(GradSlot& out) override {
-    Buffer dx(static_cast<std::size_t>(outer * n * inner) * sizeof(T));
-    if (is_log)
+    Buffer dx = Space::allocated(static_cast<std::size_t>(outer * n * inner) * sizeof(T));
+    if constexpr (!is_host<Space>)
+      typename Space::Compute(y, out.grad)
+          .softmax_backward(dtype_of<T>, is_log, y.data(), out.grad.data(), dx.data(), outer, n, inner);
+    else if (is_log)
       kernels::log_softmax_backward(y.as<const T>(), out.grad.as<const T>(), dx.as<T>(), outer, n, inner);
     else
       kernels::softmax_backward(y.as<const T>(), out.grad.as<const T>(), dx.as<T>(), outer, n, inner);
@@ -65,30 +68,45 @@ BasicTensor<T, R, L> softmax_along(const BasicTensor<T, R, L>& x) {
   const Extents& shape = x.impl()->local;
   const std::int64_t outer = shape.elements(0, d);
   const std::int64_t inner = shape.elements(d + 1, shape.rank);
-  if constexpr (Log)
+  if constexpr (!on_host<L>)
+    typename space_of<L>::Compute(x.impl()->buffer)
+        .softmax(dtype_of<T>, Log, x.device_data(), y.device_data(), outer, shape[d], inner);
+  else if constexpr (Log)
     kernels::log_softmax(x.data(), y.data(), outer, shape[d], inner);
   else
     kernels::softmax(x.data(), y.data(), outer, shape[d], inner);
   if (wants_grad(x)) {
-    auto node = make_node<SoftmaxNode<T>>(Log, y.impl()->buffer, outer, shape[d], inner);
+    auto node = make_node<SoftmaxNode<T, space_of<L>>>(Log, y.impl()->buffer, outer, shape[d], inner);
     node->inputs.push_back(x.impl()->slot);
     record(y, std::move(node));
   }
   return y;
 }
 
-template <class T>
+template <class T, class Space>
 struct CrossEntropyNode final : Node {
   CrossEntropyNode() : Node("cross_entropy") {}
   void backward(GradSlot& out) override {
-    Buffer dx(static_cast<std::size_t>(arguments.outer * arguments.classes * arguments.inner) * sizeof(T));
+    const std::int64_t size = arguments.outer * arguments.classes * arguments.inner;
+    Buffer dx = Space::allocated(static_cast<std::size_t>(size) * sizeof(T));
     const T* g = out.grad.as<const T>();
     const auto* kept = saved.as<const Accumulator<T>>();
-    if (per_row)
+    if constexpr (!is_host<Space>) {
+      const typename Space::Compute compute(logits, target, weight, saved, denominator, out.grad);
+      const Buffer scale = Space::allocated(sizeof(Accumulator<T>));
+      if (per_row) {
+        const Accumulator<T> one(1);
+        compute.fill(dtype_of<Accumulator<T>>, scale.data(), &one, 1);
+      } else {
+        compute.loss_scale(dtype_of<T>, g, denominator.as<const double>(), scale.data());
+      }
+      compute.cross_entropy_backward(dtype_of<T>, arguments, kept, per_row ? g : nullptr, scale.data(), dx.data());
+    } else if (per_row) {
       kernels::cross_entropy_backward<T>(arguments, kept, g, Accumulator<T>(1), dx.as<T>());
-    else
+    } else {
       kernels::cross_entropy_backward<T>(arguments, kept, nullptr, static_cast<Accumulator<T>>(g[0]) * factor,
                                          dx.as<T>());
+    }
     accumulate(*inputs[0], std::move(dx), pending(out.pending));
   }
   kernels::CrossEntropyArguments<T> arguments{};
@@ -98,6 +116,7 @@ struct CrossEntropyNode final : Node {
   Buffer saved;
   bool per_row = false;
   Accumulator<T> factor{1};
+  Buffer denominator;  // on a device, of a mean: one double
   PendingRule pending;
 };
 
@@ -142,7 +161,7 @@ BasicTensor<T, R, L> log_softmax(const BasicTensor<T, R, L>& x) {
 /// Throws `ShapeError` where the shapes differ, `Error` for a target that is no class.
 template <Reduction How = Reduction::mean, RealElement T, std::size_t R, class LX, std::size_t RT, class LT>
 auto cross_entropy(const BasicTensor<T, R, LX>& logits, const BasicTensor<std::int64_t, RT, LT>& target,
-                   const CrossEntropyOptions<T>& options = {}) {
+                   const CrossEntropyOptions<T, detail::space_of<LX>>& options = {}) {
   using X = BasicTensor<T, R, LX>;
   using Target = BasicTensor<std::int64_t, RT, LT>;
   static_assert(R >= 2 && RT + 1 == R, "shardwise::cross_entropy: [O13] logits are (N, C, ...) and targets (N, ...)");
@@ -176,44 +195,75 @@ auto cross_entropy(const BasicTensor<T, R, LX>& logits, const BasicTensor<std::i
     in.outer = local[0];
     in.classes = global[1];
     in.inner = local.elements(2, local.rank);
-    in.logits = logits.data();
-    in.target = target.data();
+    in.logits = logits.impl()->buffer.template as<const T>();
+    in.target = target.impl()->buffer.template as<const std::int64_t>();
     in.ignore_index = options.ignore_index;
     in.label_smoothing = options.label_smoothing;
-    if (options.weight.defined()) in.weight = options.weight.data();
-    double all_weights = -1;
+    if (options.weight.defined()) in.weight = options.weight.impl()->buffer.template as<const T>();
+    const std::int64_t* const all_targets = in.target;
+    bool weighs_all = false;
     if constexpr (X::distributed) {
       const std::int64_t rows = target.impl()->local[0];
       if (rows != in.outer) {  // replicated targets: every rank weighs all rows, and takes its own
+        weighs_all = true;
         const std::int64_t first = in.outer == 0 ? 0 : logits.local_offset()[0];
-        detail::kernels::check_targets(target.data(), target.size(), in.classes, in.ignore_index);
-        all_weights = 0;
-        for (std::int64_t i = 0; i < target.size(); ++i)
-          if (target.data()[i] != in.ignore_index)
-            all_weights += in.weight != nullptr ? static_cast<double>(in.weight[target.data()[i]]) : 1.0;
         if (in.outer > 0) in.target += (first - target.local_offset()[0]) * in.inner;
       }
     }
     Y y = detail::make_tensor<T, RY, typename Y::layout_type>(How == Reduction::none ? expected : detail::Extents(),
                                                               logits.mesh_state());
     const bool wanted = detail::wants_grad(logits);
+    using Space = detail::space_of<LX>;
     detail::Buffer saved;
-    if (wanted) saved = detail::Buffer(static_cast<std::size_t>(in.outer * in.inner) * 2 * sizeof(Accumulator<T>));
-    const auto sums = detail::kernels::cross_entropy<T>(in, How == Reduction::none ? y.data() : nullptr,
-                                                        wanted ? saved.template as<Accumulator<T>>() : nullptr);
-    const double denominator = all_weights >= 0 ? all_weights : sums.weight;
-    if constexpr (How == Reduction::sum) y.data()[0] = static_cast<T>(static_cast<Accumulator<T>>(sums.loss));
-    if constexpr (How == Reduction::mean)
-      y.data()[0] = static_cast<T>(static_cast<Accumulator<T>>(sums.loss / denominator));
+    if (wanted) saved = Space::allocated(static_cast<std::size_t>(in.outer * in.inner) * 2 * sizeof(Accumulator<T>));
+    auto* const kept = saved.template as<Accumulator<T>>();
+    T* const result = y.impl()->buffer.template as<T>();
+    T* const losses = How == Reduction::none ? result : nullptr;
+    Accumulator<T> factor(1);
+    detail::Buffer weights;  // on a device, of a mean: the sum of all rows' weights
+    if constexpr (detail::is_host<Space>) {
+      double all_weights = 0;
+      if (weighs_all) {
+        detail::kernels::check_targets(all_targets, target.size(), in.classes, in.ignore_index);
+        for (std::int64_t i = 0; i < target.size(); ++i)
+          if (all_targets[i] != in.ignore_index)
+            all_weights += in.weight != nullptr ? static_cast<double>(in.weight[all_targets[i]]) : 1.0;
+      }
+      const auto sums = detail::kernels::cross_entropy<T>(in, losses, kept);
+      const double denominator = weighs_all ? all_weights : sums.weight;
+      if constexpr (How == Reduction::sum) result[0] = static_cast<T>(static_cast<Accumulator<T>>(sums.loss));
+      if constexpr (How == Reduction::mean) {
+        result[0] = static_cast<T>(static_cast<Accumulator<T>>(sums.loss / denominator));
+        factor = static_cast<Accumulator<T>>(1.0 / denominator);
+      }
+    } else {
+      const typename Space::Compute compute(logits.impl()->buffer, target.impl()->buffer);
+      if (options.weight.defined()) compute.use(options.weight.impl()->buffer);
+      detail::Buffer sums;
+      if (How != Reduction::none) sums = Space::allocated(2 * sizeof(double));
+      compute.cross_entropy(dtype_of<T>, in, losses, kept, sums.template as<double>());
+      if constexpr (How == Reduction::mean) {
+        weights = Space::allocated(sizeof(double));
+        if (weighs_all)
+          compute.kept_weight(dtype_of<T>, all_targets, target.size(), in.classes, in.weight, in.ignore_index,
+                              weights.template as<double>());
+        else
+          compute.copy_rows(sizeof(double), sums.template as<double>() + 1, 1, weights.data(), 1, 1, 1);
+      }
+      if constexpr (How != Reduction::none)
+        compute.reduced_loss(dtype_of<T>, sums.template as<const double>(), weights.template as<const double>(),
+                             result);
+    }
     if (wanted) {
-      auto node = detail::make_node<detail::CrossEntropyNode<T>>();
+      auto node = detail::make_node<detail::CrossEntropyNode<T, Space>>();
       node->arguments = in;
       node->logits = logits.impl()->buffer;
       node->target = target.impl()->buffer;
       if (options.weight.defined()) node->weight = options.weight.impl()->buffer;
       node->saved = std::move(saved);
       node->per_row = How == Reduction::none;
-      if constexpr (How == Reduction::mean) node->factor = static_cast<Accumulator<T>>(1.0 / denominator);
+      node->factor = factor;
+      node->denominator = std::move(weights);
       node->pending = detail::pending_rule(X::placements, rule.out);
       node->inputs.push_back(logits.impl()->slot);
       detail::record(y, std::move(node));

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <shardwise/base/sgd_step.hpp>
 #include <shardwise/base/warning.hpp>
 #include <shardwise/comm/reduce.hpp>
 #include <shardwise/nn/visit.hpp>
@@ -59,7 +60,7 @@ class SGD {
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       const ParameterHandle& p = parameters_[i];
       if (p.impl->slot == nullptr || !p.impl->slot->has_grad()) continue;
-      update(p.dtype, p.impl->buffer.data(), p.impl->slot->grad.data(), p.impl->local.elements(), momentum_[i]);
+      update(p.dtype, p.impl->buffer, *p.impl->slot, p.impl->local.elements(), momentum_[i]);
     }
   }
   void zero_grad() { shardwise::zero_grad(parameters_); }
@@ -69,16 +70,32 @@ class SGD {
 
  private:
   // The momentum of a parameter has its element type; 16-bit types are updated in float, block by block.
-  void update(DType dtype, std::byte* p, const std::byte* g, std::int64_t n, detail::Buffer& momentum) const {
+  void update(DType dtype, const detail::Buffer& parameter, const detail::GradSlot& slot, std::int64_t n,
+              detail::Buffer& momentum) const {
     const std::size_t element = size_of(dtype);
-    const bool first = options_.momentum != 0 && !momentum;
-    if (first) momentum = detail::Buffer(static_cast<std::size_t>(n) * element);
-    std::byte* b = momentum.data();
-    if (dtype == DType::float32) return update(as<float>(p), as<const float>(g), as<float>(b), n, first);
-    if (dtype == DType::float64) return update(as<double>(p), as<const double>(g), as<double>(b), n, first);
+    const std::size_t bytes = static_cast<std::size_t>(n) * element;
+    const detail::GradMemory* const elsewhere = slot.memory;
+    const bool with_momentum = options_.momentum != 0;
+    const bool first = with_momentum && !momentum;
+    if (first) momentum = elsewhere != nullptr ? elsewhere->allocate(bytes) : detail::Buffer(bytes);
+    const double sign = options_.maximize ? -1 : 1;
+    const detail::SgdStep step{.rate = sign * options_.lr,
+                               .sign = sign,
+                               .decay = options_.weight_decay,
+                               .momentum = options_.momentum,
+                               .rest = 1 - options_.dampening,
+                               .nesterov = options_.nesterov,
+                               .first = first};
+    if (elsewhere != nullptr)
+      return elsewhere->descend(dtype, parameter, slot.grad, with_momentum ? momentum : detail::Buffer(), n, step);
+    std::byte* const p = parameter.data();
+    const std::byte* const g = slot.grad.data();
+    std::byte* const b = with_momentum ? momentum.data() : nullptr;
+    if (dtype == DType::float32) return update(as<float>(p), as<const float>(g), as<float>(b), n, step);
+    if (dtype == DType::float64) return update(as<double>(p), as<const double>(g), as<double>(b), n, step);
     // A complex number goes down as the pair of reals that it is.
-    if (dtype == DType::complex64) return update(as<float>(p), as<const float>(g), as<float>(b), 2 * n, first);
-    if (dtype == DType::complex128) return update(as<double>(p), as<const double>(g), as<double>(b), 2 * n, first);
+    if (dtype == DType::complex64) return update(as<float>(p), as<const float>(g), as<float>(b), 2 * n, step);
+    if (dtype == DType::complex128) return update(as<double>(p), as<const double>(g), as<double>(b), 2 * n, step);
     if (dtype != DType::bfloat16 && dtype != DType::float16) return;  // integers have no gradient
     const detail::ReduceKernels& kernels = detail::reduce_kernels_of(dtype);
     constexpr std::int64_t block = 256;
@@ -89,7 +106,7 @@ class SGD {
       kernels.load(values[0], p + offset, m);
       kernels.load(values[1], g + offset, m);
       if (b != nullptr && !first) kernels.load(values[2], b + offset, m);
-      update(values[0], values[1], values[2], m, first);
+      update(values[0], values[1], b != nullptr ? values[2] : nullptr, m, step);
       kernels.store(p + offset, values[0], m);
       if (b != nullptr) kernels.store(b + offset, values[2], m);
     }
@@ -100,21 +117,13 @@ class SGD {
   }
 
   template <class T>
-  void update(T* __restrict p, const T* __restrict g, T* __restrict b, std::int64_t n, bool first) const {
-    const T lr = static_cast<T>(options_.maximize ? -options_.lr : options_.lr);
-    const T sign = options_.maximize ? T(-1) : T(1);
-    const T decay = static_cast<T>(options_.weight_decay);
-    const T momentum = static_cast<T>(options_.momentum);
-    const T rest = static_cast<T>(1 - options_.dampening);
-    if (momentum == T(0)) {
-      for (std::int64_t i = 0; i < n; ++i) p[i] -= lr * (g[i] + sign * decay * p[i]);
-      return;
-    }
-    for (std::int64_t i = 0; i < n; ++i) {
-      const T gradient = g[i] + sign * decay * p[i];
-      b[i] = first ? gradient : momentum * b[i] + rest * gradient;
-      p[i] -= lr * (options_.nesterov ? gradient + momentum * b[i] : b[i]);
-    }
+  static void update(T* __restrict p, const T* __restrict g, T* __restrict b, std::int64_t n,
+                     const detail::SgdStep& factors) {
+    const detail::SgdStepOf<T> step(factors);
+    if (b == nullptr)
+      for (std::int64_t i = 0; i < n; ++i) p[i] = step.plain(p[i], g[i]);
+    else
+      for (std::int64_t i = 0; i < n; ++i) p[i] = step.with_momentum(p[i], g[i], b[i]);
   }
 
   ParameterList parameters_;

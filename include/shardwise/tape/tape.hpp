@@ -27,12 +27,17 @@ struct PendingReducer {
   virtual const void* identity() const = 0;  // equal for equal meshes of this rank
 };
 
-// How gradients in memory that the host does not reach are made (elements not set), zeroed, copied and added up.
+struct SgdStep;
+
+// How gradients in memory that the host does not reach are made (elements not set), zeroed, copied and added up, and what lies there
+// follows them: one step of gradient descent, whose momentum may have no buffer.
 struct GradMemory {
   Buffer (*allocate)(std::size_t bytes);
   void (*zero)(const Buffer& x, std::size_t bytes);
   void (*copy)(const Buffer& to, const Buffer& from, std::size_t bytes);
   void (*add)(DType dtype, const Buffer& into, const Buffer& from, std::int64_t n);
+  void (*descend)(DType dtype, const Buffer& x, const Buffer& gradient, const Buffer& momentum, std::int64_t n,
+                  const SgdStep& step);
 };
 
 // Where the gradient of one value gathers.

@@ -44,9 +44,7 @@ X fill(X x, typename X::value_type value) {
     SHARDWISE_REQUIRE(
         !p.is_partial() || value == static_cast<typename X::value_type>(0),
         "shardwise::full: a pending reduction has no single value per element; use from_local<Partial<>>(term, mesh)");
-  typename X::value_type* p = x.data();
-  const std::int64_t n = x.size();
-  for (std::int64_t i = 0; i < n; ++i) p[i] = value;
+  set_elements(x, value);
   return x;
 }
 

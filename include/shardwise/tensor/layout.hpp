@@ -66,6 +66,8 @@ template <class Mesh>
 using space_on = typename space_where<mesh_on_host<Mesh>>::type;
 template <class Layout>
 using space_of = typename space_where<on_host<Layout>>::type;
+template <class Space>
+inline constexpr bool is_host = on_host<Local<Space>>;
 // The layout of this rank's part as a plain tensor.
 template <class Layout>
 using local_layout_of = Local<space_of<Layout>>;

@@ -44,13 +44,25 @@ void for_each_run(const X& x, Run&& run) {
   }
 }
 
-template <class X>
-X fill_with_uniform(X x, typename X::value_type low, typename X::value_type high) {
+// One draw: a uniform number of type T for each element that x has here, to `out`, which lies where x does.
+template <class T, class X>
+void draw_uniform(const X& x, const Buffer& out, T low, T high) {
   RandomState& state = random_state();
   const std::uint64_t draw = state.draw++;
   for_each_run(x, [&](std::int64_t index, std::int64_t at, std::int64_t n) {
-    fill_uniform(x.data() + at, state.seed, draw, index, n, low, high);
+    if constexpr (on_host<typename X::layout_type>)
+      fill_uniform(out.as<T>() + at, state.seed, draw, index, n, low, high);
+    else
+      typename space_of<typename X::layout_type>::Compute(out).fill_uniform(
+          dtype_of<T>, out.as<T>() + at, state.seed, draw, index, n,
+          static_cast<double>(static_cast<Accumulator<T>>(low)),
+          static_cast<double>(static_cast<Accumulator<T>>(high)));
   });
+}
+
+template <class X>
+X fill_with_uniform(X x, typename X::value_type low, typename X::value_type high) {
+  draw_uniform(x, x.impl()->buffer, low, high);
   return x;
 }
 
@@ -60,7 +72,11 @@ X fill_with_normal(X x) {
   RandomState& state = random_state();
   const std::uint64_t draw = state.draw++;
   for_each_run(x, [&](std::int64_t index, std::int64_t at, std::int64_t n) {
-    fill_normal(x.data() + at, state.seed, draw, index, n, static_cast<T>(0.0f), static_cast<T>(1.0f));
+    if constexpr (on_host<typename X::layout_type>)
+      fill_normal(x.data() + at, state.seed, draw, index, n, static_cast<T>(0.0f), static_cast<T>(1.0f));
+    else
+      typename space_of<typename X::layout_type>::Compute(x.impl()->buffer)
+          .fill_normal(dtype_of<T>, x.device_data() + at, state.seed, draw, index, n, 0, 1);
   });
   return x;
 }

@@ -107,13 +107,23 @@ Ref<TensorImpl> make_zeroed(Local<Space>, const Extents& sizes, std::size_t elem
     return share_impl(Space::zeroed(static_cast<std::size_t>(sizes.elements()) * element), sizes, sizes);
   }
 }
-[[gnu::noinline]] inline Ref<GradSlot> make_slot(DType dtype, std::int64_t count, bool leaf, std::uint32_t not_first) {
+[[gnu::noinline]] inline Ref<GradSlot> make_slot(DType dtype, std::int64_t count, bool leaf, std::uint32_t not_first,
+                                                 const GradMemory* memory = nullptr) {
   auto slot = make_ref<GradSlot>();
+  slot->memory = memory;
   slot->dtype = dtype;
   slot->count = count;
   slot->leaf = leaf;
   slot->not_first = not_first;
   return slot;
+}
+
+template <class Layout>
+constexpr const GradMemory* grad_memory_of() {
+  if constexpr (on_host<Layout>)
+    return nullptr;
+  else
+    return &space_of<Layout>::gradients;
 }
 
 // A result of its operand's shape is a part of the same kind of tensor. (Of two operands with an origin the first counts.)
@@ -365,11 +375,12 @@ class BasicTensor {
 
   detail::Ref<detail::GradSlot> detail_make_slot(bool leaf) const {
     if constexpr (distributed) {
-      auto slot = detail::make_slot(dtype_of<T>, impl_->local.elements(), leaf, detail::not_first_mask(mesh_));
+      auto slot = detail::make_slot(dtype_of<T>, impl_->local.elements(), leaf, detail::not_first_mask(mesh_),
+                                    detail::grad_memory_of<Layout>());
       if (leaf) slot->reducer = detail::make_ref<detail::MeshReducer<Mesh>>(mesh_);
       return slot;
     } else {
-      return detail::make_slot(dtype_of<T>, impl_->local.elements(), leaf, 0);
+      return detail::make_slot(dtype_of<T>, impl_->local.elements(), leaf, 0, detail::grad_memory_of<Layout>());
     }
   }
 
@@ -404,6 +415,20 @@ template <class T, std::size_t R, class Layout, class MeshState>
 BasicTensor<T, R, Layout> share_tensor(const Buffer& buffer, const Extents& global, const Extents& local,
                                        const MeshState& mesh) {
   return BasicTensor<T, R, Layout>(share_impl(buffer, global, local), mesh);
+}
+
+// Every element `value`.
+template <class X>
+void set_elements(X& x, typename X::value_type value) {
+  using T = typename X::value_type;
+  if constexpr (on_host<typename X::layout_type>) {
+    T* p = x.data();
+    const std::int64_t n = x.size();
+    for (std::int64_t i = 0; i < n; ++i) p[i] = value;
+  } else {
+    using Compute = typename space_of<typename X::layout_type>::Compute;
+    Compute(x.impl()->buffer).fill(dtype_of<T>, x.device_data(), &value, x.size());
+  }
 }
 
 template <class X>
@@ -462,7 +487,7 @@ void backward(const BasicTensor<T, R, L>& loss) {
       SHARDWISE_REQUIRE(!p.is_partial() || p.op == ReduceOp::sum || p.op == ReduceOp::avg,
                         detail::text("shardwise::backward: a pending ", to_string(p.op), " has no gradient"));
     }
-  for (std::int64_t i = 0; i < seed.size(); ++i) seed.data()[i] = one;
+  detail::set_elements(seed, one);
   backward(loss, seed);
 }
 

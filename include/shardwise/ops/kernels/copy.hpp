@@ -91,24 +91,34 @@ void strided_copy(int rank, const std::int64_t* extents, const T* src, const std
   }
 }
 
+/// The strided copy that exchanges dimensions p and q, dense on both sides; `shape` is the source's.
+struct TransposeStrides {
+  std::int64_t extents[max_rank] = {};
+  std::int64_t from[max_rank] = {};
+  std::int64_t to[max_rank] = {};
+
+  TransposeStrides(const Extents& shape, int p, int q) {
+    std::int64_t step = 1;
+    for (int d = shape.rank - 1; d >= 0; --d) {
+      from[d] = step;
+      step *= shape[d];
+    }
+    step = 1;
+    for (int d = shape.rank - 1; d >= 0; --d) {
+      const int source = d == p ? q : d == q ? p : d;
+      to[source] = step;
+      step *= shape[source];
+    }
+    for (int d = 0; d < shape.rank; ++d) extents[d] = shape[d];
+  }
+};
+
 /// dst = src with dimensions p and q exchanged, dense; `shape` is the source's.
 template <class T>
 void transpose(const Extents& shape, int p, int q, const T* src, T* dst) {
   if (shape.elements() == 0) return;
-  std::int64_t extents[max_rank], from[max_rank], to[max_rank];
-  std::int64_t step = 1;
-  for (int d = shape.rank - 1; d >= 0; --d) {
-    from[d] = step;
-    step *= shape[d];
-  }
-  step = 1;
-  for (int d = shape.rank - 1; d >= 0; --d) {
-    const int source = d == p ? q : d == q ? p : d;
-    to[source] = step;
-    step *= shape[source];
-  }
-  for (int d = 0; d < shape.rank; ++d) extents[d] = shape[d];
-  strided_copy(shape.rank, extents, src, from, dst, to);
+  const TransposeStrides s(shape, p, q);
+  strided_copy(shape.rank, s.extents, src, s.from, dst, s.to);
 }
 
 /// Copies `outer` rows of `length` elements from rows `src_stride` apart to rows `dst_stride` apart.

@@ -1,0 +1,118 @@
+// Matrix products: cuBLAS, and a kernel of our own for integers.
+#include <cublas_v2.h>
+
+#include <shardwise/cuda/bodies/dispatch.hpp>
+#include <shardwise/cuda/bodies/products.hpp>
+#include <shardwise/cuda/kernels.hpp>
+#include <shardwise/cuda/launch.hpp>
+#include <shardwise/cuda/memory.hpp>
+#include <shardwise/cuda/tf32.hpp>
+
+namespace shardwise::detail::device {
+
+namespace {
+
+void check(cublasStatus_t status, const char* call) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  const char* const advice = status == CUBLAS_STATUS_NOT_INITIALIZED || status == CUBLAS_STATUS_ALLOC_FAILED
+                                 ? "; the device may have no memory left for cuBLAS: cuda::empty_cache() gives back "
+                                   "what nobody holds"
+                                 : "";
+  fail(text("shardwise: ", call, " failed: ", cublasGetStatusName(status), advice));
+}
+
+// A handle for the calling thread on each device, made when it is asked for. Lent, as streams are: at exit the library may be gone.
+class Handles {
+ public:
+  Handles() = default;
+  Handles(const Handles&) = delete;
+  Handles& operator=(const Handles&) = delete;
+  ~Handles() {
+    for (std::size_t d = 0; d < held_.size(); ++d)
+      if (held_[d] != nullptr) LentPool<cublasHandle_t>::global().give(static_cast<int>(d), held_[d]);
+  }
+
+  static cublasHandle_t on(const StreamView& stream) {
+    thread_local Handles handles;
+    cublasHandle_t& handle = handles.of(stream.device);
+    check(cublasSetStream(handle, stream.handle), "cublasSetStream");
+    return handle;
+  }
+
+ private:
+  cublasHandle_t& of(int device) {
+    const auto d = static_cast<std::size_t>(device);
+    if (held_.size() <= d) held_.resize(d + 1);
+    if (held_[d] == nullptr) held_[d] = LentPool<cublasHandle_t>::global().take(device);
+    if (held_[d] == nullptr) {
+      check(cublasCreate(&held_[d]), "cublasCreate");
+      // 16-bit products are rounded once, at the end, as on the host.
+      check(cublasSetMathMode(held_[d], static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH |
+                                                                  CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)),
+            "cublasSetMathMode");
+    }
+    return held_[d];
+  }
+  std::vector<cublasHandle_t> held_;
+};
+
+struct ProductType {
+  cudaDataType_t element;
+  cublasComputeType_t compute;
+};
+ProductType product_type(DType dtype) {
+  switch (dtype) {
+    case DType::float64: return {CUDA_R_64F, CUBLAS_COMPUTE_64F};
+    case DType::bfloat16: return {CUDA_R_16BF, CUBLAS_COMPUTE_32F};
+    case DType::float16: return {CUDA_R_16F, CUBLAS_COMPUTE_32F};
+    case DType::complex64: return {CUDA_C_32F, CUBLAS_COMPUTE_32F};
+    case DType::complex128: return {CUDA_C_64F, CUBLAS_COMPUTE_64F};
+    default: return {CUDA_R_32F, cuda::tf32_allowed() ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F};
+  }
+}
+
+template <class T>
+using TakesInteger = std::bool_constant<std::is_integral_v<T>>;
+template <class T>
+using TakesComplex = std::bool_constant<is_complex<T>>;
+
+}  // namespace
+
+void gemm(DType dtype, bool trans_a, bool trans_b, const GemmSizes& sizes, const void* a, const void* b, void* c,
+          bool accumulate, const StreamView& stream) {
+  const auto [batch, m, n, k] = sizes;
+  if (batch <= 0 || m <= 0 || n <= 0) return;
+  if (k <= 0) {
+    const std::size_t bytes = static_cast<std::size_t>(batch * m * n) * size_of(dtype);
+    if (!accumulate) zero_device_memory(c, bytes, stream);
+    return;
+  }
+  if (dtype == DType::int32 || dtype == DType::int64 || dtype == DType::uint8)
+    return visit_some<TakesInteger>("a product of integers", dtype, [&]<class T>(T) {
+      launch(ProductBody<T>{static_cast<const T*>(a), static_cast<const T*>(b), static_cast<T*>(c), trans_a, trans_b,
+                            accumulate, m, k, Divider(n), Divider(m * n)},
+             batch * m * n, stream);
+    });
+  const cuda::DeviceScope scope(stream.device);
+  const ProductType type = product_type(dtype);
+  // Wide enough for each type of factors: a number and, for complex ones, the zero behind it.
+  const float one[2] = {1, 0}, zero[2] = {0, 0};
+  const double one_double[2] = {1, 0}, zero_double[2] = {0, 0};
+  const bool wide = type.compute == CUBLAS_COMPUTE_64F;
+  const void* const alpha = wide ? static_cast<const void*>(one_double) : one;
+  const void* const none = wide ? static_cast<const void*>(zero_double) : zero;
+  // cuBLAS is column-major: the transposed product C' = op(B)' op(A)'. Its functions with 64-bit sizes have no limit that we could meet.
+  check(cublasGemmStridedBatchedEx_64(
+            Handles::on(stream), trans_b ? CUBLAS_OP_T : CUBLAS_OP_N, trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k,
+            alpha, b, type.element, trans_b ? k : n, k * n, a, type.element, trans_a ? m : k, m * k,
+            accumulate ? alpha : none, c, type.element, n, m * n, batch, type.compute, CUBLAS_GEMM_DEFAULT),
+        "cublasGemmStridedBatchedEx_64");
+}
+
+void conjugate(DType dtype, const void* x, void* y, std::int64_t n, const StreamView& stream) {
+  visit_some<TakesComplex>("a conjugate", dtype, [&]<class T>(T) {
+    launch(ConjugateBody<T>{static_cast<const T*>(x), static_cast<T*>(y)}, n, stream);
+  });
+}
+
+}  // namespace shardwise::detail::device
