@@ -55,6 +55,9 @@ class Pairs {
   double baseline() const { return quantile(baseline_, 0.5); }
   double extra() const { return quantile(extra_, 0.5); }
   std::size_t count() const { return ratio_.size(); }
+  int under(double limit) const {
+    return static_cast<int>(std::count_if(ratio_.begin(), ratio_.end(), [&](double r) { return r <= limit; }));
+  }
 
  private:
   std::vector<double> subject_, baseline_, ratio_, extra_;

@@ -24,6 +24,7 @@ struct Options {
   int repeat = 15;
   bool pin = true;
   bool gates = false;
+  double within = 30;  // seconds
 };
 
 inline const char* usage() {
@@ -44,6 +45,7 @@ inline const char* usage() {
          "  --no-pin            ranks are not kept on cores r mod cores\n"
          "  --json FILE         the lines as JSON, too\n"
          "  --gates             only the gates of this backend: GATE <name> <measured> <limit> ok|over\n"
+         "  --within S          seconds after which no gate is tried again (30)\n"
          "  --count same|copy|none  only a loop of redistributes to the same placement, of copied handles, or of nothing: for valgrind\n";
 }
 
@@ -158,6 +160,8 @@ inline Options parse_options(int argc, char** argv) {
       o.pin = false;
     } else if (flag == "--gates") {
       o.gates = true;
+    } else if (flag == "--within") {
+      o.within = static_cast<double>(parse_number(flag, value(), 0, 3600));
     } else if (flag == "--count") {
       o.count = value();
       if (o.count != "same" && o.count != "copy" && o.count != "none")

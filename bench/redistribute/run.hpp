@@ -48,6 +48,7 @@ struct Run {
   int ranks = 0;
   int repeat = 15;
   double at_most = 1e9;  // seconds for all pairs; five are run in any case
+  double settled = 0;  // no more pairs once over half of all lie under it: whatever comes, the median does too
   Against against = Against::copy;
   bool staged = false;  // the input lies in memory of the caller's own
   MakeBound make_bound;  // for exchange and collective

@@ -96,7 +96,10 @@ void take_turns(Run& run, const World& world, const std::byte* from, std::size_t
   const auto wanted = static_cast<std::int64_t>(2e-2 / std::max(best_move, best_bound));
   const std::int64_t batch = agreed(world, std::clamp<std::int64_t>(wanted, 8, 2000));
   double spent = 0;
-  for (int i = 0; agreed(world, i < run.repeat && (i < 5 || spent < run.at_most)) != 0; ++i) {
+  const auto goes_on = [&](int i) {
+    return i < run.repeat && 2 * run.wall.under(run.settled) <= run.repeat && (i < 5 || spent < run.at_most);
+  };
+  for (int i = 0; agreed(world, goes_on(i)) != 0; ++i) {
     world.barrier();
     const std::int64_t start = processor_nanoseconds<World>();
     const double moved = seconds([&] {
