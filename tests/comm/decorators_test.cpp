@@ -8,6 +8,7 @@
 #include <shardwise/comm/capability.hpp>
 #include <shardwise/comm/decorators.hpp>
 #include <shardwise/comm/dry_run.hpp>
+#include <shardwise/comm/over_collectives.hpp>
 #include <shardwise/core.hpp>
 #include <shardwise/debug/comm_debug_mode.hpp>
 #include <shardwise/testing/doctest.hpp>
@@ -112,6 +113,9 @@ static_assert(DirectAccessCommunicator<Checked<ThreadCommunicator>> &&
               DirectAccessCommunicator<Traced<ThreadCommunicator>>);
 static_assert(Communicator<Checked<DryRunCommunicator>>);
 static_assert(sizeof(Checked<ThreadCommunicator>) <= sizeof(ThreadCommunicator) + sizeof(std::shared_ptr<int>));
+
+static_assert(DirectAccessCommunicator<Traced<Checked<OverCollectives<Plain>>>>);
+static_assert(ExchangesPacked<Traced<Checked<OverCollectives<Plain>>>>);
 
 static_assert(capability<ThreadCommunicator, Collective::all_reduce, bfloat16>);
 static_assert(capability<ThreadCommunicator, ReduceOp::product, std::complex<double>>);
@@ -273,4 +277,37 @@ TEST_CASE("a mesh of a decorated communicator moves tensors") {
   const auto mesh = init_device_mesh<"dp", "tp">(Checked(rank), {8, 8});
   (void)redistribute<Replicate, Replicate>(zeros<float, Shard<0>, Shard<1>>(mesh, {64, 64}));
   CHECK(rank.ledger().total().calls == 1);
+}
+
+TEST_CASE("OverCollectives: tensors move over a communicator that has the concept's collectives and no more") {
+  run_ranks(4, [](ThreadCommunicator ranks) {
+    const auto world = Traced(Checked(OverCollectives(Plain(ranks))));
+    const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 2});
+    const auto whole = arange<double>({5, 7});
+    for (const int source : {0, 1, no_source}) {
+      const auto x = distribute_tensor<Shard<0>, Shard<1>>(whole, mesh, {.src_data_rank = source});
+      CHECK(equal(x.full_tensor(), whole));
+    }
+    CHECK(equal(distribute_tensor<Replicate, Replicate>(whole, mesh, {.src_data_rank = 1}).to_local(), whole));
+    auto x = distribute_tensor<Shard<0>, Shard<1>>(whole, mesh);
+    x.requires_grad(true);
+    const CommDebugMode comm;
+    const auto y = redistribute<Shard<1>, Shard<0>>(x);
+    CHECK(comm.count(Collective::all_to_all) == 1);
+    CHECK(equal(redistribute<Shard<0>, Replicate>(y).full_tensor(), whole));
+    CHECK(equal(redistribute<On<"tp", Replicate>>(y).full_tensor(), whole));
+    backward(y, y);
+    CHECK(equal(x.grad().full_tensor(), whole));
+    const auto terms = from_local<Partial<>, Partial<>>(whole, mesh);
+    const auto sum = redistribute<Replicate, Replicate>(terms).to_local();
+    const auto part = redistribute<Shard<1>, Shard<0>>(terms).full_tensor();
+    for (std::int64_t i = 0; i < 35; ++i) CHECK(sum.data()[i] == 4.0 * static_cast<double>(i));
+    CHECK(equal(part, sum));
+    const auto line = init_device_mesh<"tp">(world, {3}, {.ranks = {3, 1, 0}});
+    if (line.is_member()) CHECK(equal(distribute_tensor<Shard<1>>(whole, line).full_tensor(), whole));
+    // Ranks that disagree hear of it.
+    const auto all = init_device_mesh<"tp">(world, {4});
+    const auto uneven = from_local<Shard<0>>(ones<float>({ranks.rank() == 2 ? 3 : 2, 2}), all);
+    CHECK(contains(thrown<MismatchError>([&] { (void)redistribute<Replicate>(uneven); }), "all_gather of float"));
+  });
 }

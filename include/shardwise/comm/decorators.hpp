@@ -155,6 +155,12 @@ class Instrumented : public Decorated<Self, C> {
   {
     run(info, [&] { inner().exchange_staged(info, in, in_bytes, body); });
   }
+  void exchange_packed(const CallInfo& info, std::span<const std::int64_t> sends,
+                       std::span<const std::int64_t> receives, PackFunction pack, PeersFunction body) const
+    requires ExchangesPacked<C>
+  {
+    run(info, [&] { inner().exchange_packed(info, sends, receives, pack, body); });
+  }
 
  private:
   template <class F>
