@@ -75,6 +75,27 @@ void copy_boxes(std::size_t element, const BoxCopy* boxes, int count, const Stre
   }
 }
 
+void copy_listed(std::size_t element, const ListedCopy& copy, const StreamView& stream) {
+  // A complex number may lie at a multiple of its half.
+  const bool halves =
+      (reinterpret_cast<std::uintptr_t>(copy.src) | reinterpret_cast<std::uintptr_t>(copy.dst)) % element != 0;
+  with_unit(static_cast<int>(halves ? element / 2 : element), [&](auto bytes) {
+    ListedCopyBody<bytes> body{};
+    body.rank = copy.rank;
+    body.units = halves ? 2 : 1;
+    std::int64_t n = body.units;
+    for (int d = 0; d < copy.rank; ++d) {
+      n *= copy.extents[d];
+      body.size[d] = Divider(copy.extents[d]);
+      body.from[d] = copy.src_offsets[d];
+      body.to[d] = copy.dst_offsets[d];
+    }
+    body.src = static_cast<const Unit<bytes>*>(copy.src);
+    body.dst = static_cast<Unit<bytes>*>(copy.dst);
+    launch(body, n, stream);
+  });
+}
+
 void reduce_box(DType dtype, const BoxCopy& box, const void* const* terms, int count, int own, ReduceOp op, int divisor,
                 const StreamView& stream) {
   const bool ordered = dtype != DType::complex64 && dtype != DType::complex128;

@@ -40,7 +40,7 @@ std::vector<T> fetched(const Buffer& there, std::size_t size, const NcclCommunic
 }
 
 // As check() of the oracle, by way of the device.
-template <class T, class Mesh>
+template <class T, bool Any = false, class Mesh>
 void check_there(const NcclCommunicator& world, const Mesh& mesh, const Case& c, Failures& failures) {
   const Index me = coordinate_of(mesh);
   const std::vector<T> in = elements<T>(source(c, me)), right = elements<T>(expected(c, me));
@@ -48,12 +48,12 @@ void check_there(const NcclCommunicator& world, const Mesh& mesh, const Case& c,
   const detail::Extents global = extents_of(c.global);
   const Counter counter;
   const Buffer a = sent(in), b = detail::device_buffer(right.size() * sizeof(T), cuda::current_stream());
-  detail::execute_placed<false>(mesh, from, to, global, dtype_of<T>, a.data(), b.data());
+  detail::execute_placed<Any>(mesh, from, to, global, dtype_of<T>, a.data(), b.data());
   const std::string where = text(c) + " as " + to_string(dtype_of<T>) + " at " + text(me);
   if (counter.total > 1) failures.add("more than one collective: " + where);
   const bool returns = !has_partial(c.from) && !has_partial(c.to);
   const Buffer home = detail::device_buffer(in.size() * sizeof(T), cuda::current_stream());
-  if (returns) detail::execute_placed<false>(mesh, to, from, global, dtype_of<T>, b.data(), home.data());
+  if (returns) detail::execute_placed<Any>(mesh, to, from, global, dtype_of<T>, b.data(), home.data());
   if (fetched<T>(b, right.size(), world) != right) failures.add(where);
   if (fetched<T>(a, in.size(), world) != in) failures.add("the input was written: " + where);
   if (returns && fetched<T>(home, in.size(), world) != in) failures.add("there and back: " + where);
@@ -124,6 +124,42 @@ TEST_CASE("on devices higher ranks and larger tensors are moved in runs as on th
     for (const PlacementValue& from : {S0, S1, P()})
       for (const PlacementValue& to : {R, S0, S1})
         check_there<float>(world, mesh, {{4}, {130, 96}, {from}, {to}, 2}, failures);
+  }));
+  INFO(failures.all());
+  CHECK(failures.count() == 0);
+}
+
+TEST_CASE("on devices block-cyclic and strided tensors are moved as the oracle says") {
+  for (const int n : {1, 3, 4}) {
+    Failures failures;
+    check_none(on_ranks(n, [&](const NcclCommunicator& world) {
+      const auto mesh = init_device_mesh<"tp">(world, {n});
+      const PlacementValue B0 = placement_value<BlockCyclic<0, 2>>, B1 = placement_value<BlockCyclic<1, 3>>,
+                           T0 = placement_value<StridedShard<0, 2>>;
+      std::int64_t salt = 0;
+      for (const Index& global : {Index{9, 8}, Index{1, 5}, Index{16, 3}})
+        for (const PlacementValue& from : {B0, B1, T0, R, S1, P(), P(ReduceOp::avg), P(ReduceOp::max)})
+          for (const PlacementValue& target : {B0, B1, T0, R, S0, P()}) {
+            const Case c{{n}, global, {from}, {target.is_partial() && from.is_partial() ? from : target}, ++salt};
+            check_there<float, true>(world, mesh, c, failures);
+            if (salt % 3 == 0)
+              check_there<std::uint8_t, true>(world, mesh, {c.mesh, c.global, {B0}, c.to, 125}, failures);
+            if (salt % 5 == 0)
+              check_there<std::complex<double>, true>(world, mesh, {c.mesh, c.global, {B1}, c.to, 7}, failures);
+          }
+    }));
+    INFO(failures.all());
+    CHECK(failures.count() == 0);
+  }
+  Failures failures;
+  check_none(on_ranks(4, [&](const NcclCommunicator& world) {
+    const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 2});
+    const PlacementValue B0 = placement_value<BlockCyclic<0, 2>>, B1 = placement_value<BlockCyclic<1, 3>>;
+    for (const PlacementValue& from0 : {B0, S0, R, P()})
+      for (const PlacementValue& from1 : {B0, B1, S1, P()})
+        for (const PlacementValue& to0 : {B0, B1, R, S0})
+          for (const PlacementValue& to1 : {B1, R})
+            check_there<float, true>(world, mesh, {{2, 2}, {9, 7}, {from0, from1}, {to0, to1}, 3}, failures);
   }));
   INFO(failures.all());
   CHECK(failures.count() == 0);

@@ -65,9 +65,21 @@ struct BoxCopy {
 /// All of them, by as few kernels as take their descriptions (16 a kernel). No destination may overlap anything.
 void copy_boxes(std::size_t element, const BoxCopy* boxes, int count, const StreamView& stream);
 
+/// What two tensors share where no box tells: element (i_0, i_1, ...) lies at the sum of src_offsets[d][i_d], and goes to that of
+/// dst_offsets[d][i_d]; lists of elements on the device. Null lists: one element after the other.
+struct ListedCopy {
+  int rank;
+  std::int64_t extents[max_rank];
+  const std::int64_t* src_offsets[max_rank];
+  const std::int64_t* dst_offsets[max_rank];
+  const void* src;
+  void* dst;
+};
+void copy_listed(std::size_t element, const ListedCopy& copy, const StreamView& stream);
+
 /// dst = (terms[0] op terms[1] op ...) / divisor over the box, in this order. The terms lie one element after the other, but for number
-/// `own` (-1: none; below 64), which lies as `src` and its strides say. An average is a sum with a divisor. dst may be the own term. Beyond 64
-/// terms 16-bit types are rounded after every 63. Throws `Error` for the maximum or minimum of complex numbers.
+/// `own` (-1: none; below 64), which lies as `src` and its strides say. An average is a sum with a divisor. dst may be the own term.
+/// Beyond 64 terms 16-bit types are rounded after every 63. Throws `Error` for the maximum or minimum of complex numbers.
 void reduce_box(DType dtype, const BoxCopy& box, const void* const* terms, int count, int own, ReduceOp op, int divisor,
                 const StreamView& stream);
 

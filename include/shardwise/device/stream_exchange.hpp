@@ -59,6 +59,16 @@ class StreamExchange {
     unpacks_.push_back({w, nullptr, tensor, where});
     receives_.push_back({{rank, nullptr, n}, where});
   }
+  // Of `rank`: so many elements, straight to where they belong.
+  void receive_into(int rank, std::byte* to, std::int64_t elements) {
+    receives_.push_back({{rank, to, elements}, in_place});
+  }
+  // For `rank`: what is packed otherwise, after allocate(). Gives where.
+  std::int64_t send_packed(int rank, std::int64_t elements) {
+    const std::int64_t where = room_for(elements);
+    sends_.push_back({{rank, nullptr, elements}, where});
+    return where;
+  }
   // Of `rank`: what stays as it comes. Gives where it will be found.
   std::int64_t receive_packed(int rank, std::int64_t elements) {
     const std::int64_t where = take(elements);
@@ -70,22 +80,35 @@ class StreamExchange {
     const Walk w = walk(part, held, wanted);
     if (!w.empty) packs_.push_back({w, tensor, out, in_place});
   }
+  // Memory for as many.
+  std::int64_t room_for(std::int64_t elements) { return take(elements); }
   std::int64_t keep_packed(const Box& part, const Box& held, const std::byte* tensor) {
     const std::int64_t where = take(part.size.elements());
     packs_.push_back({walk(part, held, part), tensor, nullptr, where});
     return where;
   }
 
+  // Once everything is known.
+  void allocate() {
+    if (room_ > 0 && !memory_) memory_ = device_buffer(static_cast<std::size_t>(room_), stream_);
+  }
   // Ranks: all of the group. What was kept or packed is found until this object ends.
   template <StreamCommunicator Comm>
   void run(const Comm& group, const CallInfo& call) {
-    if (room_ > 0) memory_ = device_buffer(static_cast<std::size_t>(room_), stream_);
-    copy(packs_);
-    const List<StreamMessage> sends = messages(sends_), receives = messages(receives_);
+    List<StreamMessage> sends, receives;
+    begin(sends, receives, 1);
     group.exchange_on_stream(call, {sends.data(), sends.size()}, {receives.data(), receives.size()});
-    copy(unpacks_);
+    end();
   }
-  const std::byte* packed(std::int64_t where) const { return memory_.data() + where; }
+  // In two halves, for several at once: their messages count elements of the width of which `each` make one of these.
+  void begin(List<StreamMessage>& sends, List<StreamMessage>& receives, std::int64_t each) {
+    allocate();
+    copy(packs_);
+    add(sends, sends_, each);
+    add(receives, receives_, each);
+  }
+  void end() const { copy(unpacks_); }
+  std::byte* packed(std::int64_t where) const { return memory_.data() + where; }
 
  private:
   static constexpr std::int64_t in_place = -1;
@@ -110,14 +133,12 @@ class StreamExchange {
     room_ += (elements * static_cast<std::int64_t>(element_) + 15) / 16 * 16;
     return where;
   }
-  List<StreamMessage> messages(const List<Message>& list) const {
-    List<StreamMessage> result;
-    result.reserve(list.size());
-    for (Message m : list) {
-      if (m.packed != in_place) m.message.data = memory_.data() + m.packed;
-      result.push_back(m.message);
+  void add(List<StreamMessage>& to, const List<Message>& list, std::int64_t each) const {
+    to.reserve(to.size() + list.size());
+    for (const Message& m : list) {
+      std::byte* const data = m.packed != in_place ? memory_.data() + m.packed : m.message.data;
+      to.push_back({m.message.rank, data, m.message.elements * each});
     }
-    return result;
   }
   void copy(const List<Copy>& list) const {
     if (list.empty()) return;

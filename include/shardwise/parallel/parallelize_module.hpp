@@ -84,17 +84,28 @@ class Parallelizer {
       fill<is_interleaved(New::placements)>(New::placements, old, made);
       return made;
     } else {
-      if (source_ == no_source || !mesh_.is_member()) return clone(old);
-      New made = make_tensor<typename New::value_type, New::rank, typename New::layout_type>(global, old.mesh_state());
+      if (source_ == no_source || !mesh_.is_member()) {
+        if constexpr (std::is_same_v<New, Old>)
+          return clone(old);
+        else
+          return to_device(old);
+      }
+      New made = make_tensor<typename New::value_type, New::rank, typename New::layout_type>(global,
+                                                                                             typename New::MeshState{});
       fill<false>(PlacementList<Mesh::ndim>{}, old, made);
       return made;
     }
   }
   template <bool Interleaved, class Old, class New>
   [[gnu::cold]] void fill(const PlacementList<Mesh::ndim>& placements, const Old& old, New& made) {
-    if (mesh_.is_member())
+    if constexpr (!mesh_on_host<Mesh>) {
+      if (mesh_.is_member())
+        DeviceExecutor<mesh_on_host<Mesh>>::template distribute_tensor<Interleaved>(mesh_, placements, old, made,
+                                                                                    source_);
+    } else if (mesh_.is_member()) {
       distribute<Interleaved>(mesh_, placements, old.impl()->global, dtype_of<typename New::value_type>, source_,
                               old.data(), made.data(), made.bytes());
+    }
   }
 
   [[gnu::noinline, gnu::cold]] const Tied* find(const TensorImpl* old, const char* type, const Name& name) const {

@@ -157,12 +157,25 @@ void exchange_jointly(const Comm& group, JointMove<Interleaved>* moves, int coun
 
 template <bool Interleaved, class Mesh>
 void execute_jointly(const Mesh& mesh, JointMove<Interleaved>* moves, int count) {
+  const auto exchange = [&](std::uint32_t axes) {
+    if constexpr (mesh_on_host<Mesh>)
+      exchange_jointly(mesh.group(axes), moves, count, axes);
+    else
+      DeviceExecutor<Interleaved>::exchange_jointly(mesh.group(axes), moves, count, axes,
+                                                    joint_call<mesh_on_host<Mesh>>(moves, count, axes));
+  };
+  const auto alone = [&](const JointMove<Interleaved>& m) {
+    if constexpr (mesh_on_host<Mesh>)
+      m.move.move_alone(m.in, m.out);
+    else
+      DeviceExecutor<Interleaved>::move_alone(mesh, m);
+  };
   for (int i = 0; i < count; ++i) {
     const std::uint32_t axes = moves[i].axes;
-    if (axes == 0) moves[i].move.move_alone(moves[i].in, moves[i].out);
+    if (axes == 0) alone(moves[i]);
     bool first = axes != 0;
     for (int j = 0; j < i; ++j) first = first && moves[j].axes != axes;
-    if (first) exchange_jointly(mesh.group(axes), moves, count, axes);
+    if (first) exchange(axes);
   }
 }
 
@@ -212,10 +225,12 @@ std::tuple<Y...> redistribute_all(const MoveTo<X, Y>&... moves) {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (detail::record_joint(std::get<I>(results), moves), ...);  // what has no gradient is said before anything moves
       if (!mesh.is_member()) return;
+      if constexpr (!detail::mesh_on_host<Mesh>)
+        detail::DeviceExecutor<detail::mesh_on_host<Mesh>>::use(moves.tensor.impl()->buffer...);
       detail::JointMove<interleaved> joint[] = {{{detail::view_of<X, Y>(mesh), mesh.grid().coordinate.data(),
                                                   moves.tensor.impl()->global, dtype_of<typename X::value_type>},
-                                                 moves.tensor.data(),
-                                                 std::get<I>(results).data()}...};
+                                                 moves.tensor.impl()->buffer.data(),
+                                                 std::get<I>(results).impl()->buffer.data()}...};
       detail::execute_jointly(mesh, joint, static_cast<int>(sizeof...(X)));
     }(std::index_sequence_for<X...>());
     return results;

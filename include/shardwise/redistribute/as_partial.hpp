@@ -57,13 +57,16 @@ void multiply_by(Type dtype, void* data, std::int64_t n, std::int64_t by) {
 }
 
 // The gradient of a term is that of the value; each of k averaged terms has a k-th of it.
+template <bool on_host>
 struct AsPartialNode final : Node {
   explicit AsPartialNode(std::int64_t terms) : Node("as_partial"), averaged(terms) {}
 
   void backward(GradSlot& out) override {
     GradSlot& slot = *inputs[0];
     Buffer grad = std::move(out.grad);
-    if (averaged != 1) {
+    if constexpr (!on_host) {
+      grad = DeviceExecutor<on_host>::multiplied(slot.dtype, std::move(grad), slot.count, averaged);
+    } else if (averaged != 1) {
       if (!grad.exclusive()) {
         const std::size_t bytes = static_cast<std::size_t>(slot.count) * size_of(slot.dtype);
         Buffer own(bytes);
@@ -123,7 +126,10 @@ auto as_partial_on(const X& x) {
       y = share_tensor<T, X::rank, typename Y::layout_type>(x.impl()->buffer, x.impl()->global, x.impl()->local, mesh);
     } else {
       y = make_tensor<T, X::rank, typename Y::layout_type>(x.impl()->global, mesh);
-      if (!keeps)
+      if constexpr (!mesh_on_host<Mesh>)
+        keeps ? DeviceExecutor<mesh_on_host<Mesh>>::copy(x, y)
+              : DeviceExecutor<mesh_on_host<Mesh>>::fill(y, neutral_element<T>(Op));
+      else if (!keeps)
         fill_neutral(dtype_of<T>, Op, y.data(), y.size());
       else if (y.bytes() > 0)
         std::memcpy(y.data(), x.data(), y.bytes());
@@ -132,7 +138,7 @@ auto as_partial_on(const X& x) {
       SHARDWISE_REQUIRE(
           has_gradient(list),
           "shardwise::as_partial: a pending maximum, minimum or product has no gradient; detach(x) or use NoGrad");
-      auto node = make_node<AsPartialNode>(averaged);
+      auto node = make_node<AsPartialNode<mesh_on_host<Mesh>>>(averaged);
       node->inputs.push_back(x.impl()->slot);
       record(y, std::move(node));
     }

@@ -476,28 +476,32 @@ enum class Replicas : std::uint8_t { priced, always_share };
 template <Replicas replicas = Replicas::priced, class From, class To>
 void execute_across(const From& from_mesh, const PlacementList<From::ndim>& from, const To& to_mesh,
                     const PlacementList<To::ndim>& to, const Extents& global, DType dtype, const void* in, void* out) {
-  using Comm = typename To::Communicator;
-  const GridView source = listed_grid_view(from_mesh, from);
-  const GridView target = listed_grid_view(to_mesh, to);
-  if (relabelling(source, target, global) != Relabelling::none) {
-    if (source.coordinate != nullptr && target.coordinate != nullptr)
-      copy_common(source.own(global), in, target.own(global), out, size_of(dtype));
-    return;
+  if constexpr (!mesh_on_host<To>) {
+    DeviceExecutor<!mesh_on_host<To>>::execute_across(from_mesh, from, to_mesh, to, global, dtype, in, out);
+  } else {
+    using Comm = typename To::Communicator;
+    const GridView source = listed_grid_view(from_mesh, from);
+    const GridView target = listed_grid_view(to_mesh, to);
+    if (relabelling(source, target, global) != Relabelling::none) {
+      if (source.coordinate != nullptr && target.coordinate != nullptr)
+        copy_common(source.own(global), in, target.own(global), out, size_of(dtype));
+      return;
+    }
+    const MeetingPlace place = meeting_place(source, target);
+    if ((place == MeetingPlace::from && source.coordinate == nullptr) ||
+        (place == MeetingPlace::to && target.coordinate == nullptr))
+      return;
+    const Comm& group = place == MeetingPlace::from ? from_mesh.group((1u << From::ndim) - 1u)
+                        : place == MeetingPlace::to ? to_mesh.group((1u << To::ndim) - 1u)
+                                                    : *to_mesh.grid().world;
+    bool in_two_steps = replicas == Replicas::always_share;
+    if constexpr (PricedCommunicator<Comm>) in_two_steps = in_two_steps || group.cost_model().seconds_per_message > 0;
+    if constexpr (ExchangesPacked<Comm>) in_two_steps = in_two_steps || !group.direct();
+    const CrossMove move(source, target, place, group.rank(), group.size(), global, dtype, in_two_steps);
+    constexpr bool may_gather = PricedCommunicator<Comm> || ExchangesPacked<Comm> || replicas == Replicas::always_share;
+    carry_out<may_gather>(
+        group, move, [&](std::uint32_t axes) -> const Comm& { return to_mesh.group(axes); }, dtype, in, out);
   }
-  const MeetingPlace place = meeting_place(source, target);
-  if ((place == MeetingPlace::from && source.coordinate == nullptr) ||
-      (place == MeetingPlace::to && target.coordinate == nullptr))
-    return;
-  const Comm& group = place == MeetingPlace::from ? from_mesh.group((1u << From::ndim) - 1u)
-                      : place == MeetingPlace::to ? to_mesh.group((1u << To::ndim) - 1u)
-                                                  : *to_mesh.grid().world;
-  bool in_two_steps = replicas == Replicas::always_share;
-  if constexpr (PricedCommunicator<Comm>) in_two_steps = in_two_steps || group.cost_model().seconds_per_message > 0;
-  if constexpr (ExchangesPacked<Comm>) in_two_steps = in_two_steps || !group.direct();
-  const CrossMove move(source, target, place, group.rank(), group.size(), global, dtype, in_two_steps);
-  constexpr bool may_gather = PricedCommunicator<Comm> || ExchangesPacked<Comm> || replicas == Replicas::always_share;
-  carry_out<may_gather>(
-      group, move, [&](std::uint32_t axes) -> const Comm& { return to_mesh.group(axes); }, dtype, in, out);
 }
 
 }  // namespace shardwise::detail

@@ -243,7 +243,7 @@ struct DeviceExecutor {
 template <class Mesh>
 void sum_over_axis(const Mesh& mesh, int axis, DType dtype, void* data, std::int64_t count) {
   if constexpr (!mesh_on_host<Mesh>) {
-    DeviceExecutor<Mesh::ndim == 0>::sum_over_axis(mesh, axis, dtype, data, count);
+    DeviceExecutor<mesh_on_host<Mesh>>::sum_over_axis(mesh, axis, dtype, data, count);
   } else {
     PlacementList<Mesh::ndim> from{};
     from[static_cast<std::size_t>(axis)] = partial_value();

@@ -18,6 +18,8 @@ template <class X, class Out>
 void move_into(const X& x, Out& out) {
   using T = typename X::value_type;
   const Extents& global = x.impl()->global;
+  if constexpr (!mesh_on_host<typename X::Mesh>)
+    DeviceExecutor<mesh_on_host<typename X::Mesh>>::use(x.impl()->buffer, out.impl()->buffer);
   const std::byte* const in = x.impl()->buffer.data();
   std::byte* const to = out.impl()->buffer.data();
   const bool shares = in == to && x.size() > 0;
@@ -38,11 +40,7 @@ void move_into(const X& x, Out& out) {
     SHARDWISE_REQUIRE(left == Relabelling::exact, shared);
     return;
   }
-  if constexpr (mesh_on_host<typename X::Mesh>)
-    execute_across(x.mesh(), X::placements, out.mesh(), Out::placements, global, dtype_of<T>, in, to);
-  else
-    fail("shardwise::redistribute_into: on devices a tensor moves on its own mesh; go through full_tensor() and "
-         "distribute_tensor<P...>(x, mesh)");
+  execute_across(x.mesh(), X::placements, out.mesh(), Out::placements, global, dtype_of<T>, in, to);
 }
 
 }  // namespace detail

@@ -84,6 +84,7 @@ struct FromLocalNode final : Node {
     }
     const std::string_view before = std::exchange(trace_state().module, module);
     Buffer grad = space_on<Mesh>::allocated(static_cast<std::size_t>(slot.count) * size_of(slot.dtype));
+    if constexpr (!mesh_on_host<Mesh>) DeviceExecutor<mesh_on_host<Mesh>>::use(out.grad);
     execute_placed<Interleaved>(mesh, arrived(placements, out.pending), arrived(placements, left), global, slot.dtype,
                                 out.grad.data(), grad.data());
     trace_state().module = before;
@@ -384,7 +385,8 @@ auto distribute_tensor(const BasicTensor<T, R, Local<Space>>& x, const DeviceMes
         detail::distribute<interleaved>(mesh, Y::placements, global, dtype_of<T>, options.src_data_rank, x.data(),
                                         y.data(), y.bytes());
       else
-        detail::DeviceExecutor<interleaved>::distribute_tensor(x, y, options.src_data_rank);
+        detail::DeviceExecutor<detail::mesh_on_host<Mesh>>::template distribute_tensor<interleaved>(
+            mesh, Y::placements, x, y, options.src_data_rank);
     }
     if constexpr (FieldElement<T>)
       if (x.requires_grad()) y.requires_grad(true);

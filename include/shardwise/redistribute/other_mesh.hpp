@@ -42,14 +42,15 @@ struct OtherMeshNode final : Node {
   void backward(GradSlot& out) override {
     GradSlot& slot = *inputs[0];
     const std::string_view before = std::exchange(trace_state().module, module);
-    Buffer grad(static_cast<std::size_t>(slot.count) * size_of(slot.dtype));
+    Buffer grad = space_on<From>::allocated(static_cast<std::size_t>(slot.count) * size_of(slot.dtype));
+    if constexpr (!mesh_on_host<From>) DeviceExecutor<mesh_on_host<From>>::use(out.grad);
     execute_across(to, arrived(to_placements, out.pending), from, gradients_of(from_placements), global, slot.dtype,
                    out.grad.data(), grad.data());
     trace_state().module = before;
     std::int64_t divisor = 1;
     for (std::size_t a = 0; a < From::ndim; ++a)
       if (from_placements[a].is_partial() && from_placements[a].op == ReduceOp::avg) divisor *= from.shape()[a];
-    divide(slot.dtype, grad.data(), slot.count, divisor);
+    divide_on<From>(slot.dtype, grad.data(), slot.count, divisor);
     accumulate(slot, std::move(grad), 0);
   }
 
@@ -73,8 +74,11 @@ Target redistribute_across(const X& x, const typename Target::Mesh& mesh) {
         x.impl()->buffer, global, local_extents<typename Target::layout_type>(mesh, global), mesh);
   } else {
     y = make_tensor<T, X::rank, typename Target::layout_type>(global, mesh);
+    if constexpr (!mesh_on_host<typename X::Mesh>)
+      DeviceExecutor<mesh_on_host<typename X::Mesh>>::use(x.impl()->buffer);
     if (known)
-      execute_across(x.mesh(), X::placements, mesh, Target::placements, global, dtype_of<T>, x.data(), y.data());
+      execute_across(x.mesh(), X::placements, mesh, Target::placements, global, dtype_of<T>, x.impl()->buffer.data(),
+                     y.impl()->buffer.data());
   }
   if (known && wants_grad(x)) {
     SHARDWISE_REQUIRE(

@@ -97,7 +97,7 @@ void divide_on(DType dtype, void* data, std::int64_t n, std::int64_t by) {
   if constexpr (mesh_on_host<Mesh>)
     divide(dtype, data, n, by);
   else
-    DeviceExecutor<Mesh::ndim == 0>::divide(dtype, data, n, by);
+    DeviceExecutor<mesh_on_host<Mesh>>::divide(dtype, data, n, by);
 }
 
 // The backward of a move is the transposed move, at the module that asked for it.
@@ -118,6 +118,7 @@ struct RedistributeNode final : Node {
     }
     const std::string_view before = std::exchange(trace_state().module, module);
     Buffer grad = space_on<Mesh>::allocated(static_cast<std::size_t>(slot.count) * size_of(slot.dtype));
+    if constexpr (!mesh_on_host<Mesh>) DeviceExecutor<mesh_on_host<Mesh>>::use(out.grad);
     execute_placed<Interleaved>(mesh, have, want, global, slot.dtype, out.grad.data(), grad.data());
     trace_state().module = before;
     divide_on<Mesh>(slot.dtype, grad.data(), slot.count, divisor);
@@ -157,6 +158,7 @@ void record_redistribute(Y& y, const X& x) {
 template <class Target, class X>
 Target redistribute_to(const X& x) {
   Target y = make_tensor<typename X::value_type, X::rank, typename Target::layout_type>(x.impl()->global, x.mesh());
+  if constexpr (!mesh_on_host<typename X::Mesh>) DeviceExecutor<mesh_on_host<typename X::Mesh>>::use(x.impl()->buffer);
   execute_placed<either_interleaved<X, Target>>(x.mesh(), X::placements, Target::placements, x.impl()->global,
                                                 dtype_of<typename X::value_type>, x.impl()->buffer.data(),
                                                 y.impl()->buffer.data());

@@ -93,6 +93,8 @@ class BasicRemap {
       std::memset(out, 0, static_cast<std::size_t>(wanted_.size.elements()) * size_of(dtype_));
   }
 
+  bool fills() const { return fills_; }
+
   // For messages: what this rank reads, part by part, and what any other one does.
   ReduceOp op() const { return op_; }
   int group_rank() const { return mine_; }

@@ -42,6 +42,39 @@ struct CopyBoxesBody {
   }
 };
 
+/// A copy of what lists of offsets name. Index: a unit of an element, the elements in row-major order.
+template <int Bytes>
+struct ListedCopyBody {
+  static constexpr int most = static_cast<int>(max_rank);
+  int rank;
+  int units;  // of an element
+  Divider size[most];
+  const std::int64_t* from[most];  // null: one after the other
+  const std::int64_t* to[most];
+  const Unit<Bytes>* src;
+  Unit<Bytes>* dst;
+
+  SHARDWISE_HOST_DEVICE void operator()(std::int64_t index) const {
+    const std::int64_t element = units == 1 ? index : index / units;
+    std::int64_t rest = element, a = 0, b = 0;
+#if defined(__CUDA_ARCH__)
+#pragma unroll
+#endif
+    for (int d = most - 1; d >= 0; --d) {
+      if (d >= rank) continue;
+      const std::int64_t above = size[d].divide(rest);
+      const std::int64_t i = rest - above * size[d].divisor;
+      if (from[d] != nullptr) a += from[d][i];
+      if (to[d] != nullptr) b += to[d][i];
+      rest = above;
+    }
+    if (rank == 0 || from[0] == nullptr) a = element;
+    if (rank == 0 || to[0] == nullptr) b = element;
+    const std::int64_t part = index - element * units;
+    dst[b * units + part] = src[a * units + part];
+  }
+};
+
 /// out[at of i] = (terms[0][i] op terms[1][i] op ...) / divisor over a box, whose terms lie one element after the other but for one,
 /// which lies in a tensor as the output does. Index: W neighbouring elements.
 template <class T, int W>
