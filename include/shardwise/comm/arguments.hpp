@@ -1,4 +1,4 @@
-// What a communicator checks and reads before a call: sizes, counts, ranks, the default deadline. None of it depends
+// What a communicator checks and reads before a call: sizes, counts, ranks, the default deadline. Hardly any of it depends
 // on an element type, so it is compiled once a unit. Layer: comm.
 #pragma once
 
@@ -10,7 +10,9 @@
 #include <string>
 
 #include <shardwise/base/collective.hpp>
+#include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/comm/call.hpp>
 
 namespace shardwise::detail {
 
@@ -81,5 +83,29 @@ inline void require_peer(const char* function, int peer, int self, int ranks) {
   require_rank(function, peer, ranks);
   SHARDWISE_REQUIRE(peer != self, text("shardwise::", function, ": rank ", peer, " is its own peer"));
 }
+
+// A base of what has collectives: what they make of their arguments.
+struct CollectiveArguments {
+ protected:
+  static std::size_t index(int r) { return static_cast<std::size_t>(r); }
+  template <class T>
+  static std::int64_t count(std::span<T> s) {
+    return static_cast<std::int64_t>(s.size());
+  }
+  template <class T>
+  static void require_reducible(const char* function, ReduceOp op) {
+    if (!reducible<T>(op)) [[unlikely]]
+      fail_unordered(function, op);
+  }
+  template <class T>
+  static CallInfo call_info(Collective collective, std::int64_t elements, std::int64_t received) {
+    CallInfo call;
+    call.collective = collective;
+    call.dtype = dtype_of<T>;
+    call.shape = Extents(Shape<1>{elements});
+    call.bytes = received * static_cast<std::int64_t>(sizeof(T));
+    return call;
+  }
+};
 
 }  // namespace shardwise::detail

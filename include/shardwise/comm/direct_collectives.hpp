@@ -49,7 +49,7 @@ std::vector<int> split_members(const Choices& choices, int color) {
 //   fail(text)         all ranks of the world stop with this mismatch
 //   rank_text(rank)    how messages call a rank
 template <class Self>
-class DirectCollectives {
+class DirectCollectives : protected CollectiveArguments {
  public:
   // ---- collectives ----------------------------------------------------------------------------------------------
 
@@ -195,24 +195,9 @@ class DirectCollectives {
     return choices;
   }
 
-  static std::size_t index(int rank) { return static_cast<std::size_t>(rank); }
-  template <class T>
-  static std::int64_t count(std::span<T> s) {
-    return static_cast<std::int64_t>(s.size());
-  }
   template <class T>
   static void copy(T* to, const T* from, std::int64_t n) {
     if (n > 0 && to != from) std::memcpy(static_cast<void*>(to), from, static_cast<std::size_t>(n) * sizeof(T));
-  }
-
-  template <class T>
-  static CallInfo call_info(Collective collective, std::int64_t elements, std::int64_t received) {
-    CallInfo call;
-    call.collective = collective;
-    call.dtype = dtype_of<T>;
-    call.shape = Extents(Shape<1>{elements});
-    call.bytes = received * static_cast<std::int64_t>(sizeof(T));
-    return call;
   }
 
  private:
@@ -229,11 +214,6 @@ class DirectCollectives {
     detail::require_counts(function, counts, size());
   }
   void require_rank(const char* function, int r) const { detail::require_rank(function, r, size()); }
-  template <class T>
-  static void require_reducible(const char* function, ReduceOp op) {
-    if (!reducible<T>(op)) [[unlikely]]
-      fail_unordered(function, op);
-  }
 
   // place(r): where the part of rank r stands in the output, and its length. `longest`: the longest part.
   template <class T, class Place>

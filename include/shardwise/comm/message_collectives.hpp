@@ -25,7 +25,7 @@ namespace shardwise::detail {
 //   fail(text)                all ranks of the world stop with this mismatch
 //   rank_text(rank)           how messages call a rank
 template <class Self>
-class MessageCollectives {
+class MessageCollectives : protected CollectiveArguments {
  public:
   /// Needs: out.size() == size * in.size(). Gives: every rank's `in`, in rank order. Moves: (size - 1) * in.
   template <Element T>
@@ -183,10 +183,6 @@ class MessageCollectives {
   int size() const { return self().size(); }
 
   template <class T>
-  static std::int64_t count(std::span<T> s) {
-    return static_cast<std::int64_t>(s.size());
-  }
-  template <class T>
   static const std::byte* bytes(std::span<const T> s) {
     return reinterpret_cast<const std::byte*>(s.data());
   }
@@ -201,20 +197,6 @@ class MessageCollectives {
   void require(bool fits, const char* function, const char* what, std::int64_t has, std::int64_t needs) const {
     if (!fits) [[unlikely]]
       fail_size(function, what, has, needs, size());
-  }
-  template <class T>
-  static void require_reducible(const char* function, ReduceOp op) {
-    if (!reducible<T>(op)) [[unlikely]]
-      fail_unordered(function, op);
-  }
-  template <class T>
-  static CallInfo call_info(Collective collective, std::int64_t elements, std::int64_t received) {
-    CallInfo call;
-    call.collective = collective;
-    call.dtype = dtype_of<T>;
-    call.shape = Extents(Shape<1>{elements});
-    call.bytes = received * static_cast<std::int64_t>(sizeof(T));
-    return call;
   }
 
   template <class T>

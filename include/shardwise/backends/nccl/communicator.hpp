@@ -15,9 +15,10 @@
 
 #include <shardwise/backends/nccl/group.hpp>
 #include <shardwise/backends/nccl/launched.hpp>
+#include <shardwise/comm/arguments.hpp>
 #include <shardwise/comm/communicator.hpp>
+#include <shardwise/comm/handle.hpp>
 #include <shardwise/comm/stream_communicator.hpp>
-#include <shardwise/comm/trace.hpp>
 
 namespace shardwise {
 
@@ -32,7 +33,7 @@ namespace shardwise {
 /// NCCL finds errors in the background: the next call, or `synchronize()`, throws PeerFailedError or TimeoutError, and so does
 /// every later one. Reductions are NCCL's own, whose order of terms is not defined, unless `with_rank_order(true)` asks for the
 /// order of the ranks (the bits of the other backends, on up to 64 ranks, for at most twice the bytes).
-class NcclCommunicator {
+class NcclCommunicator : public detail::CommunicatorHandle<NcclCommunicator>, private detail::CollectiveArguments {
  public:
   static constexpr MemorySpace memory_space = MemorySpace::cuda;
   /// Traced (comm/decorators.hpp) adds nothing.
@@ -55,29 +56,14 @@ class NcclCommunicator {
       : NcclCommunicator(detail::NcclGroup::make(unique, size, rank, detail::checked_deadline(deadline)), deadline) {}
   /// As another part of a program has met them.
   NcclCommunicator(std::shared_ptr<detail::NcclGroup> group, std::chrono::milliseconds deadline)
-      : group_(std::move(group)), me_{group_->rank(), Name(), deadline} {}
+      : CommunicatorHandle(group->rank(), deadline), group_(std::move(group)) {}
 
-  int rank() const { return me_.rank; }
   int size() const { return group_->size(); }
   /// The device on which the rank's buffers lie.
   int device() const { return group_->device(); }
   /// The same on all ranks of the group, another for every group of the world.
   std::uint64_t id() const { return group_->id(); }
 
-  /// The label in errors and traces: a mesh axis.
-  Name axis() const { return me_.axis; }
-  NcclCommunicator with_axis(Name axis) const {
-    NcclCommunicator c = *this;
-    c.me_.axis = axis;
-    return c;
-  }
-  /// How long the host waits for NCCL to take a call over, and in `synchronize`.
-  std::chrono::milliseconds deadline() const { return me_.deadline; }
-  NcclCommunicator with_deadline(std::chrono::milliseconds deadline) const {
-    NcclCommunicator c = *this;
-    c.me_.deadline = detail::checked_deadline(deadline);
-    return c;
-  }
   /// Whether reductions add up in the order of the ranks.
   NcclCommunicator with_rank_order(bool wanted) const {
     NcclCommunicator c = *this;
@@ -265,33 +251,10 @@ class NcclCommunicator {
   void abort(const std::string& reason) const { group_->abort(reason); }
 
  private:
-  static std::size_t index(int r) { return static_cast<std::size_t>(r); }
-  template <class T>
-  static std::int64_t count(std::span<T> s) {
-    return static_cast<std::int64_t>(s.size());
-  }
   static std::byte* bytes(const void* p) { return static_cast<std::byte*>(const_cast<void*>(p)); }
   void require(bool fits, const char* function, const char* what, std::int64_t has, std::int64_t needs) const {
     if (!fits) detail::fail_size(function, what, has, needs, size());
   }
-  template <class T>
-  static void require_reducible(const char* function, ReduceOp op) {
-    if (is_complex<T> && (op == ReduceOp::max || op == ReduceOp::min)) detail::fail_unordered(function, op);
-  }
-  template <class T>
-  static CallInfo call_info(Collective collective, std::int64_t elements, std::int64_t received) {
-    CallInfo call;
-    call.collective = collective;
-    call.dtype = dtype_of<T>;
-    call.shape = detail::Extents(Shape<1>{elements});
-    call.bytes = received * static_cast<std::int64_t>(sizeof(T));
-    return call;
-  }
-  void tell(const CallInfo& call) const {
-    if (call.bytes != CallInfo::part_of_another)
-      detail::trace(call.collective, call.dtype, me_.axis.view(), call.bytes);
-  }
-
   // Every rank's part to all: as one collective where they are alike, else as messages.
   void spread(const CallInfo& call, const void* in, std::span<const std::int64_t> counts, void* out) const {
     bool alike = true;
@@ -321,7 +284,6 @@ class NcclCommunicator {
   }
 
   std::shared_ptr<detail::NcclGroup> group_;
-  detail::Caller me_;
   bool rank_order_ = false;
 };
 

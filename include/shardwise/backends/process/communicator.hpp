@@ -27,8 +27,8 @@
 #include <shardwise/comm/communicator.hpp>
 #include <shardwise/comm/direct_collectives.hpp>
 #include <shardwise/comm/failure.hpp>
+#include <shardwise/comm/handle.hpp>
 #include <shardwise/comm/message_collectives.hpp>
-#include <shardwise/comm/trace.hpp>
 
 namespace shardwise {
 
@@ -40,7 +40,8 @@ namespace shardwise {
 /// memory is copied there first. No rank writes another's memory: one that was stopped and comes back late harms nobody.
 /// The ranks of a group that is not all on one host send each other messages, within a host through the memory that it shares; its
 /// splits whose ranks are all on one host read each other's memory again.
-class ProcessCommunicator : private detail::DirectCollectives<ProcessCommunicator>,
+class ProcessCommunicator : public detail::CommunicatorHandle<ProcessCommunicator>,
+                            private detail::DirectCollectives<ProcessCommunicator>,
                             private detail::MessageCollectives<ProcessCommunicator> {
   using Direct = detail::DirectCollectives<ProcessCommunicator>;
   using Messages = detail::MessageCollectives<ProcessCommunicator>;
@@ -57,32 +58,16 @@ class ProcessCommunicator : private detail::DirectCollectives<ProcessCommunicato
 
   /// `world` is what the communicator keeps alive: its process' part in the world.
   ProcessCommunicator(std::shared_ptr<detail::SharedGroup> group, int rank, std::shared_ptr<void> world)
-      : world_(std::move(world)), group_(std::move(group)), me_{rank, Name(), detail::default_deadline()} {}
+      : CommunicatorHandle(rank, detail::default_deadline()), world_(std::move(world)), group_(std::move(group)) {}
   ProcessCommunicator(std::shared_ptr<detail::MessageGroup> group, int rank, std::shared_ptr<void> world)
-      : world_(std::move(world)), messages_(std::move(group)), me_{rank, Name(), detail::default_deadline()} {}
+      : CommunicatorHandle(rank, detail::default_deadline()), world_(std::move(world)), messages_(std::move(group)) {}
 
-  int rank() const { return me_.rank; }
+  using CommunicatorHandle::rank;
   int size() const { return direct() ? group_->size : messages_->size(); }
   /// Its ranks read each other's memory: they are all on one host.
   bool direct() const { return group_ != nullptr; }
   /// The same on all ranks of the group, another for every group of the world.
   std::uint64_t id() const { return direct() ? group_->id() : messages_->id(); }
-
-  /// The label in errors and traces: a mesh axis.
-  Name axis() const { return me_.axis; }
-  ProcessCommunicator with_axis(Name axis) const {
-    ProcessCommunicator c = *this;
-    c.me_.axis = axis;
-    return c;
-  }
-
-  /// How long a call waits for the other ranks.
-  std::chrono::milliseconds deadline() const { return me_.deadline; }
-  ProcessCommunicator with_deadline(std::chrono::milliseconds deadline) const {
-    ProcessCommunicator c = *this;
-    c.me_.deadline = detail::checked_deadline(deadline);
-    return c;
-  }
 
   /// Meets all ranks, then runs `body(Peers)` on each while all `in` may be read, and returns when all have finished. `body`
   /// must not throw; `Peers::out` is null. An input outside the arena is copied into it first.
@@ -265,10 +250,6 @@ class ProcessCommunicator : private detail::DirectCollectives<ProcessCommunicato
     tell(call);
   }
 
-  void tell(const CallInfo& call) const {
-    if (call.collective != Collective::split && call.bytes != CallInfo::part_of_another)
-      detail::trace(call.collective, call.dtype, me_.axis.view(), call.bytes);
-  }
   std::string rank_text(int r) const { return direct() ? group_->rank_text(r) : messages_->rank_text(r); }
   [[noreturn]] void fail(std::string mismatch) const {
     if (!direct()) messages_->fail(me_, std::move(mismatch));
@@ -280,7 +261,6 @@ class ProcessCommunicator : private detail::DirectCollectives<ProcessCommunicato
   std::shared_ptr<void> world_;
   std::shared_ptr<detail::SharedGroup> group_;  // all on one host
   std::shared_ptr<detail::MessageGroup> messages_;  // or else
-  detail::Caller me_;
 };
 
 static_assert(DirectAccessCommunicator<ProcessCommunicator> && ExchangesPacked<ProcessCommunicator>);

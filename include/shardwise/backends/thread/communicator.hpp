@@ -28,7 +28,7 @@
 #include <shardwise/comm/communicator.hpp>
 #include <shardwise/comm/direct_collectives.hpp>
 #include <shardwise/comm/failure.hpp>
-#include <shardwise/comm/trace.hpp>
+#include <shardwise/comm/handle.hpp>
 
 namespace shardwise {
 
@@ -39,7 +39,8 @@ namespace shardwise {
 /// throws MismatchError, PeerFailedError or TimeoutError, on every rank that takes part, before data has
 /// moved; afterwards every call on every group of the world throws the same. Reductions add in rank order: all
 /// ranks get the same bits.
-class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> {
+class ThreadCommunicator : public detail::CommunicatorHandle<ThreadCommunicator>,
+                           public detail::DirectCollectives<ThreadCommunicator> {
  public:
   static constexpr MemorySpace memory_space = MemorySpace::host;
   /// Checked and Traced (comm/decorators.hpp) add nothing.
@@ -51,28 +52,12 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
   static constexpr bool writes_peers = true;
 
   ThreadCommunicator(detail::Ref<detail::ThreadGroup> group, int rank)
-      : group_(std::move(group)), me_{rank, Name(), detail::default_deadline()} {}
+      : CommunicatorHandle(rank, detail::default_deadline()), group_(std::move(group)) {}
 
-  int rank() const { return me_.rank; }
+  using CommunicatorHandle::rank;
   int size() const { return group_->size; }
   /// The same on all ranks of the group, another for every group of the process.
   std::uint64_t id() const { return group_->id(); }
-
-  /// The label in errors and traces: a mesh axis.
-  Name axis() const { return me_.axis; }
-  ThreadCommunicator with_axis(Name axis) const {
-    ThreadCommunicator c = *this;
-    c.me_.axis = axis;
-    return c;
-  }
-
-  /// How long a call waits for the other ranks.
-  std::chrono::milliseconds deadline() const { return me_.deadline; }
-  ThreadCommunicator with_deadline(std::chrono::milliseconds deadline) const {
-    ThreadCommunicator c = *this;
-    c.me_.deadline = detail::checked_deadline(deadline);
-    return c;
-  }
 
   // ---- the exchanges that everything else is made of ------------------------------------------------------------
   // (Templates where they need more than a few words: a unit that does not call one does not compile it.)
@@ -183,11 +168,6 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
     ~Leave() { group.leave(); }
   };
 
-  void tell(const CallInfo& call) const {
-    if (call.collective != Collective::split && call.bytes != CallInfo::part_of_another)
-      detail::trace(call.collective, call.dtype, me_.axis.view(), call.bytes);
-  }
-
   template <class = void>
   std::string rank_text(int r) const {
     return group_->rank_text(r);
@@ -200,7 +180,6 @@ class ThreadCommunicator : public detail::DirectCollectives<ThreadCommunicator> 
   }
 
   detail::Ref<detail::ThreadGroup> group_;
-  detail::Caller me_;
 };
 
 }  // namespace shardwise
