@@ -154,7 +154,7 @@ void descend(DType dtype, void* x, const void* gradient, void* momentum, std::in
   visit_dtype_as_reals(dtype, n, [&]<class T>(T, std::int64_t count) {
     if constexpr (RealElement<T>)
       launch(SgdBody<T>{static_cast<T*>(x), static_cast<const T*>(gradient), static_cast<T*>(momentum),
-                            SgdStepOf<Accumulator<T>>(step)},
+                        SgdStepOf<Accumulator<T>>(step)},
              count, stream);
   });
 }
