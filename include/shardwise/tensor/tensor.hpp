@@ -205,6 +205,15 @@ template <class M, Placement... P, std::size_t R>
 inline constexpr bool placements_fit<Distributed<M, P...>, R> =
     sizeof...(P) == M::ndim && ((shard_dim_in_range<P, R> && shard_dim_is_normalized<P>) && ...);
 
+// Complex numbers have no maximum and no minimum.
+template <class T, class Layout>
+constexpr bool reductions_have_meaning() {
+  if constexpr (is_complex<T>)
+    for (const PlacementValue& p : layout_traits<Layout>::placements)
+      if (p.is_partial() && (p.op == ReduceOp::max || p.op == ReduceOp::min)) return false;
+  return true;
+}
+
 }  // namespace detail
 
 /// A dense, contiguous, row-major tensor: a handle, so that copies share their elements (as in PyTorch).
@@ -218,6 +227,9 @@ class BasicTensor {
       detail::placements_fit<Layout, R>,
       "shardwise::DTensor: [S2] a tensor type has one placement per mesh axis, its shard dimensions count from the front and lie "
       "below the rank; write Normalized<P, R>");
+  static_assert(
+      detail::reductions_have_meaning<T, Layout>(),
+      "shardwise::DTensor: [S4] complex numbers have no order, so no Partial<Max> and no Partial<Min> of them");
 
  public:
   using value_type = T;
