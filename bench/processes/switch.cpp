@@ -26,9 +26,9 @@ class Channel final : public MessageChannel {
   Channel(detail::Transport& transport, int rank, int size) : transport_(transport), rank_(rank), size_(size) {}
   int rank() const override { return rank_; }
   int size() const override { return size_; }
-  void step(std::span<const detail::Outgoing> out, std::span<const detail::Incoming> in,
-            detail::PackFunction pack) override {
-    transport_.exchange({}, out, in, detail::Transport::Clock::now() + std::chrono::minutes(1), pack);
+  void step(std::span<const detail::Outgoing> out, std::span<const detail::Incoming> in, detail::PackFunction pack,
+            detail::UnpackFunction unpack) override {
+    transport_.exchange({}, out, in, detail::Transport::Clock::now() + std::chrono::minutes(1), pack, unpack);
   }
 
  private:

@@ -88,11 +88,12 @@ std::size_t block_size(int r, int s, std::size_t scale) {
   return (r + 2 * s) % 4 == 1 ? 0 : static_cast<std::size_t>(1 + r + s * 2) * scale;
 }
 
-// Every third peer's block lies ready; those of even peers shall lie in `places`.
+// Every third peer's block lies ready; those of even peers shall lie in `places`, the others' are unpacked to `unpacked`, where given.
 struct Pieces {
   int rank;
   std::size_t scale;
   std::vector<std::vector<std::byte>>& places;
+  std::vector<std::vector<std::byte>>* unpacked = nullptr;
   std::vector<std::vector<std::byte>> ready{};
 
   void pack(int peer, std::size_t at, std::size_t bytes, std::byte* to) const {
@@ -105,13 +106,19 @@ struct Pieces {
     std::vector<std::byte>& here = places[static_cast<std::size_t>(peer)];
     return here.empty() ? nullptr : here.data();
   }
+  bool unpacks() const { return unpacked != nullptr; }
+  void unpack(int peer, std::size_t at, std::size_t bytes, const std::byte* from) const {
+    std::vector<std::byte>& whole = (*unpacked)[static_cast<std::size_t>(peer)];
+    if (whole.size() < at + bytes) whole.resize(at + bytes);
+    std::copy_n(from, bytes, whole.begin() + static_cast<std::ptrdiff_t>(at));
+  }
 };
 
-// In pieces where `in_place`, else whole.
-void exchanges_packed(const MessageCommunicator& c, std::size_t scale, bool in_place) {
+// In pieces where `in_place`, and what has no place `unpacked`; else whole.
+void exchanges_packed(const MessageCommunicator& c, std::size_t scale, bool in_place, bool unpacked = false) {
   const auto ranks = static_cast<std::size_t>(c.size());
   std::vector<std::int64_t> sends(ranks), receives(ranks);
-  std::vector<std::vector<std::byte>> places(ranks);
+  std::vector<std::vector<std::byte>> places(ranks), taken(ranks);
   for (int r = 0; r < c.size(); ++r) {
     sends[static_cast<std::size_t>(r)] = static_cast<std::int64_t>(block_size(c.rank(), r, scale));
     receives[static_cast<std::size_t>(r)] = static_cast<std::int64_t>(block_size(r, c.rank(), scale));
@@ -120,20 +127,25 @@ void exchanges_packed(const MessageCommunicator& c, std::size_t scale, bool in_p
   CallInfo call;
   call.collective = Collective::all_to_all;
   c.on_messages(call, [&](detail::MessageChannel& channel) {
-    Pieces pieces{c.rank(), scale, places};
+    Pieces pieces{c.rank(), scale, places, unpacked ? &taken : nullptr};
     for (int r = 0; r < c.size(); ++r) {
       pieces.ready.emplace_back(block_size(c.rank(), r, scale));
       pieces.pack(r, 0, pieces.ready.back().size(), pieces.ready.back().data());
     }
     const auto whole = [&](int peer, std::byte* to) { pieces.pack(peer, 0, block_size(c.rank(), peer, scale), to); };
     const detail::PackedBlocks got(channel, sends, receives, in_place ? PackFunction(pieces) : PackFunction(whole));
-    for (int r = 0; r < c.size(); ++r)
+    for (int r = 0; r < c.size(); ++r) {
+      const std::vector<std::byte>&place = places[static_cast<std::size_t>(r)],
+            &here = taken[static_cast<std::size_t>(r)];
+      const std::size_t bytes = block_size(r, c.rank(), scale);
+      const bool was_unpacked = unpacked && place.empty();
+      const std::byte* const block = was_unpacked ? here.data() : got[r];
+      expect(was_unpacked ? got[r] == nullptr && here.size() == bytes : here.empty(), "what is unpacked");
       expect_each(
-          block_size(r, c.rank(), scale), [&](std::size_t i) { return got[r][i] == block_byte(r, c.rank(), i); },
+          bytes, [&](std::size_t i) { return block[i] == block_byte(r, c.rank(), i); },
           "bytes from " + std::to_string(r));
-    for (int r = 0; r < c.size(); ++r)
-      expect(places[static_cast<std::size_t>(r)].empty() || got[r] == places[static_cast<std::size_t>(r)].data(),
-             "its place");
+      expect(place.empty() || got[r] == place.data(), "its place");
+    }
   });
   c.exchange_packed(
       call, sends, receives,
@@ -290,6 +302,7 @@ TEST_CASE("blocks are packed by the caller and lie where it wants them") {
       CHECK(run_gloo(n, [&](const MessageCommunicator& c) {
               exchanges_packed(c, scale, false);
               exchanges_packed(c, scale, true);
+              exchanges_packed(c, scale, true, true);
             }) == "");
     }
 }

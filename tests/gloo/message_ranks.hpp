@@ -49,7 +49,10 @@ class MessageWorld final : public detail::FailureBoard {
         endpoint, rank, options, [this](const detail::Notice& notice) { hear(notice); }, deadline);
     client_->wait_for_all(deadline);
   }
-  void connect(std::chrono::milliseconds deadline) { transport_->connect(*client_, "world", deadline); }
+  void connect(std::chrono::milliseconds deadline) {
+    transport_->connect(*client_, "world", deadline);
+    transport_->read_also(std::make_shared<detail::WaitNotes>(*client_, rank_));
+  }
   ~MessageWorld() override {
     client_->depart();
     if (server_ != nullptr) server_->wait_for_the_others(5s);

@@ -1,4 +1,5 @@
-// Joint moves and distribute_tensor between ranks that only send messages: values, and that no more is sent than is needed.
+// Moves, joint moves and distribute_tensor between ranks that only send messages: values, that no more is sent than is needed, and what
+// memory they take beside it.
 #include <doctest/doctest.h>
 
 #include <cstdint>
@@ -7,6 +8,7 @@
 
 #include <shardwise/redistribute/all.hpp>
 #include <shardwise/redistribute/local.hpp>
+#include <shardwise/redistribute/other_mesh.hpp>
 #include <shardwise/tensor/factories.hpp>
 
 #include "gloo/on_hosts.hpp"
@@ -23,9 +25,10 @@ class CountingTransport final : public detail::Transport {
  public:
   explicit CountingTransport(std::shared_ptr<detail::Transport> inner) : inner_(std::move(inner)) {}
   void exchange(const detail::MessageHeader& header, std::span<const detail::Outgoing> out,
-                std::span<const detail::Incoming> in, Clock::time_point until, detail::PackFunction pack) override {
+                std::span<const detail::Incoming> in, Clock::time_point until, detail::PackFunction pack,
+                detail::UnpackFunction unpack) override {
     for (const detail::Outgoing& o : out) payload_sent += static_cast<std::int64_t>(o.bytes);
-    inner_->exchange(header, out, in, until, pack);
+    inner_->exchange(header, out, in, until, pack, unpack);
   }
   void close() noexcept override { inner_->close(); }
   void departed(int peer) noexcept override { inner_->departed(peer); }
@@ -44,6 +47,15 @@ std::int64_t sent_by(F f) {
   payload_sent = 0;
   f();
   return std::exchange(payload_sent, 0);
+}
+
+// Bytes of the account at the peak of move(), beyond what was held before and what it gives.
+template <class F>
+std::int64_t beside(F move) {
+  reset_peak_memory_stats();
+  const std::int64_t before = memory_allocated();
+  const auto y = move();
+  return max_memory_allocated() - before - static_cast<std::int64_t>(y.bytes());
 }
 
 // Bytes that move `sent` besides what is needed: a part of a joint message begins at a whole line.
@@ -86,6 +98,58 @@ TEST_CASE("joint moves over messages give what the oracle says, and send each ra
                      "sent " + std::to_string(sent) + " of " + std::to_string(needed));
             },
             &connect_and_count) == "");
+}
+
+TEST_CASE("block-cyclic parts and other meshes: each rank is sent what it takes, once") {
+  CHECK(run_on_hosts(
+            {0, 1, 2, 3},
+            [](const ProcessCommunicator& world) {
+              const auto mesh = init_device_mesh<"tp">(world, {4});
+              const auto sends = [](std::int64_t needed, const std::string& what, auto f) {
+                const std::int64_t sent = sent_by(f);
+                expect(sent == needed, what + ": sent " + std::to_string(sent) + " of " + std::to_string(needed));
+              };
+              const auto x = made<float, Shard<0>>(mesh, {64, 64});
+              sends(3 * 16 * 16 * 4, "columns, dealt", [&] { redistribute<BlockCyclic<1, 4>>(x); });
+              sends(3 * 4 * 64 * 4, "rows, dealt", [&] { redistribute<BlockCyclic<0, 4>>(x); });
+              const auto y = made<float, BlockCyclic<1, 4>>(mesh, {64, 64});
+              sends(3 * 16 * 16 * 4, "columns, collected", [&] { redistribute<Shard<0>>(y); });
+              sends(3 * 64 * 16 * 4, "columns, everywhere", [&] { redistribute<Replicate>(y); });
+              const auto z = made<float, Partial<>>(mesh, {64, 64});
+              sends(3 * 64 * 16 * 4, "a sum, dealt", [&] { redistribute<BlockCyclic<1, 4>>(z); });
+
+              const auto front = init_device_mesh<"tp">(world, {2}, {.ranks = {0, 1}});
+              const auto back = init_device_mesh<"tp">(world, {2}, {.ranks = {2, 3}});
+              const bool in_front = world.rank() < 2;
+              const auto half = redistribute<Shard<0>>(x, front);
+              sends(in_front ? 32 * 64 * 4 : 0, "to the others", [&] { redistribute<Shard<1>>(half, back); });
+              const auto all = redistribute<Replicate>(x, front);
+              sends(in_front ? 32 * 64 * 4 : 0, "of copies", [&] { redistribute<Shard<0>>(all, back); });
+            },
+            &connect_and_count) == "");
+}
+
+TEST_CASE("a move over messages takes its output; beside it, sums take the terms, the others nothing that grows") {
+  CHECK(run_on_hosts({0, 1, 2, 3}, [](const ProcessCommunicator& world) {
+          const auto mesh = init_device_mesh<"tp">(world, {4});
+          constexpr std::int64_t all = 512 * 512 * 4, lists = 16 * 1024;
+          const auto takes = [](std::int64_t bytes, const std::string& what, auto move) {
+            move();  // a connection gets its rooms
+            const std::int64_t n = beside(move);
+            expect(n >= bytes && n <= bytes + lists,
+                   what + ": " + std::to_string(n) + " of " + std::to_string(bytes) + " bytes");
+          };
+          const auto rows = made<float, Shard<0>>(mesh, {512, 512});
+          const auto columns = made<float, Shard<1>>(mesh, {512, 512});
+          const auto sum = made<float, Partial<>>(mesh, {512, 512});
+          takes(0, "rows to columns", [&] { return redistribute<Shard<1>>(rows); });
+          takes(0, "columns to rows", [&] { return redistribute<Shard<0>>(columns); });
+          takes(0, "rows, everywhere", [&] { return redistribute<Replicate>(rows); });
+          takes(0, "columns, everywhere", [&] { return redistribute<Replicate>(columns); });
+          takes(3 * all / 4, "a sum in rows", [&] { return redistribute<Shard<0>>(sum); });
+          takes(3 * all / 4, "a sum everywhere", [&] { return redistribute<Replicate>(sum); });
+          takes(3 * all / 16 + all / 4, "rows, dealt", [&] { return redistribute<BlockCyclic<1, 16>>(rows); });
+        }) == "");
 }
 
 TEST_CASE("distribute_tensor over messages: from any rank, each rank gets its part and no more is sent") {

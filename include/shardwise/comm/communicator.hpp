@@ -48,12 +48,21 @@ concept PacksPieces = requires(const F& f, int rank, std::size_t n, std::byte* t
   { f.source(rank) } -> std::same_as<const std::byte*>;
   { f.place(rank) } -> std::same_as<std::byte*>;
 };
+// And takes what comes piece by piece.
+template <class F>
+concept UnpacksPieces = PacksPieces<F> && requires(const F& f, int rank, std::size_t n, const std::byte* from) {
+  { f.unpacks() } -> std::same_as<bool>;
+  f.unpack(rank, n, n, from);
+};
 }  // namespace detail
 
 /// What each rank is sent, by reference, as PeersFunction. A function `pack(rank, to)` that writes all of it; or an object with
 ///   pack(rank, at, bytes, to)   writes the bytes [at, at + bytes) of it: pieces that stay in a cache, in order
 ///   source(rank)                where it lies already, or null: then it is packed
 ///   place(rank)                 where what `rank` sends shall lie, or null: in memory that lasts as long as the call
+/// and, where it takes that itself,
+///   unpacks()                   whether it takes all that has no place: then the body may see null instead of it
+///   unpack(rank, at, bytes, from)   takes the bytes [at, at + bytes) of it: pieces that stay in a cache, in any order
 class PackFunction {
  public:
   template <class F>
@@ -66,7 +75,13 @@ class PackFunction {
           static_cast<const F*>(o)->pack(rank, at, bytes, to);
         }),
         source_([](const void* o, int rank) { return static_cast<const F*>(o)->source(rank); }),
-        place_([](const void* o, int rank) { return static_cast<const F*>(o)->place(rank); }) {}
+        place_([](const void* o, int rank) { return static_cast<const F*>(o)->place(rank); }) {
+    if constexpr (detail::UnpacksPieces<F>)
+      if (f.unpacks())
+        unpack_ = [](const void* o, int rank, std::size_t at, std::size_t bytes, const std::byte* from) {
+          static_cast<const F*>(o)->unpack(rank, at, bytes, from);
+        };
+  }
 
   /// All of it, `bytes`.
   void operator()(int rank, std::size_t bytes, std::byte* to) const {
@@ -82,6 +97,11 @@ class PackFunction {
   void pack(int rank, std::size_t at, std::size_t bytes, std::byte* to) const { piece_(object_, rank, at, bytes, to); }
   const std::byte* source(int rank) const { return source_(object_, rank); }
   std::byte* place(int rank) const { return place_(object_, rank); }
+  bool unpacks() const { return unpack_ != nullptr; }
+  /// Where unpacks().
+  void unpack(int rank, std::size_t at, std::size_t bytes, const std::byte* from) const {
+    unpack_(object_, rank, at, bytes, from);
+  }
 
  private:
   const void* object_;
@@ -89,6 +109,7 @@ class PackFunction {
   void (*piece_)(const void*, int, std::size_t, std::size_t, std::byte*) = nullptr;
   const std::byte* (*source_)(const void*, int) = nullptr;
   std::byte* (*place_)(const void*, int) = nullptr;
+  void (*unpack_)(const void*, int, std::size_t, std::size_t, const std::byte*) = nullptr;
 };
 
 /// Knows its place.

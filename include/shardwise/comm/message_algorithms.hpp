@@ -71,7 +71,8 @@ class BlockOffsets {
 // Every rank sends `sent(r)` to each other rank r, and receives `received(r)` from it. From the next rank on, so that not all
 // send to the same one first.
 template <class Sent, class Received>
-void step_with_all(MessageChannel& channel, Sent sent, Received received, PackFunction pack = {}) {
+void step_with_all(MessageChannel& channel, Sent sent, Received received, PackFunction pack = {},
+                   UnpackFunction unpack = {}) {
   const int size = channel.size();
   std::vector<Outgoing> out;
   std::vector<Incoming> in;
@@ -81,7 +82,7 @@ void step_with_all(MessageChannel& channel, Sent sent, Received received, PackFu
     out.push_back(sent(ring_rank(channel.rank() + k, size)));
     in.push_back(received(ring_rank(channel.rank() - k, size)));
   }
-  channel.step(out, in, pack);
+  channel.step(out, in, pack, unpack);
 }
 
 // ---- all_gather: the own block stands in its place ---------------------------------------------------------------

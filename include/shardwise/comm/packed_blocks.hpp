@@ -1,6 +1,7 @@
 // PackedBlocks: blocks between all ranks that their caller packs and unpacks, over messages. Layer: comm.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -24,7 +25,7 @@ class PackedBlocks {
                      : as_wholes(channel, send_bytes, receive_bytes, pack);
   }
 
-  // What `rank` sent; of all ranks.
+  // What `rank` sent; of all ranks. Null where it has been unpacked.
   const std::byte* operator[](int rank) const { return blocks_[index(rank)]; }
   const std::byte* const* data() const { return blocks_.data(); }
 
@@ -35,20 +36,35 @@ class PackedBlocks {
   }
   static std::size_t whole_lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-  // The own block is not copied where it lies already and shall lie nowhere else.
+  // The own block comes last, when the headers have agreed. It is not copied where it lies already and shall lie nowhere else.
   void in_pieces(MessageChannel& channel, std::span<const std::int64_t> send_bytes,
                  std::span<const std::int64_t> receive_bytes, const shardwise::PackFunction& pack) {
     const int rank = channel.rank(), size = channel.size();
     for (int r = 0; r < size; ++r) blocks_[index(r)] = pack.place(r);
     std::byte*& own = blocks_[index(rank)];
-    if (own == nullptr) own = const_cast<std::byte*>(pack.source(rank));  // read, never written
-    allocate(receive_bytes);
-    if (send_bytes[index(rank)] > 0) pack(rank, size_in(send_bytes, rank), own);
+    if (own == nullptr && !pack.unpacks()) own = const_cast<std::byte*>(pack.source(rank));  // read, never written
+    if (!pack.unpacks()) allocate(receive_bytes);
+    // Numbers are of the order of step_with_all.
     exchange(
         channel, send_bytes, receive_bytes, [&](int r) { return pack.source(r); },
         [&](std::size_t i, std::size_t at, std::size_t bytes, std::byte* to) {
-          pack.pack(ring_rank(rank + 1 + static_cast<int>(i), size), at, bytes, to);  // the order of step_with_all
+          pack.pack(ring_rank(rank + 1 + static_cast<int>(i), size), at, bytes, to);
+        },
+        [&](std::size_t i, std::size_t at, std::size_t bytes, const std::byte* from) {
+          pack.unpack(ring_rank(rank - 1 - static_cast<int>(i), size), at, bytes, from);
         });
+    if (send_bytes[index(rank)] == 0) return;
+    own != nullptr ? pack(rank, size_in(send_bytes, rank), own) : unpack_own(rank, size_in(send_bytes, rank), pack);
+  }
+
+  static void unpack_own(int rank, std::size_t bytes, const shardwise::PackFunction& pack) {
+    if (const std::byte* const from = pack.source(rank)) return pack.unpack(rank, 0, bytes, from);
+    alignas(64) std::byte piece[16 * 1024];
+    for (std::size_t at = 0; at < bytes; at += sizeof piece) {
+      const std::size_t n = std::min(sizeof piece, bytes - at);
+      pack.pack(rank, at, n, piece);
+      pack.unpack(rank, at, n, piece);
+    }
   }
 
   // Costs a copy of what is sent.
@@ -63,16 +79,17 @@ class PackedBlocks {
     const auto block = [&](int r) { return r == rank ? blocks_[index(r)] : packed.data() + at[index(r)]; };
     for (int r = 0; r < size; ++r)
       if (send_bytes[index(r)] > 0) pack(r, size_in(send_bytes, r), block(r));
-    exchange(channel, send_bytes, receive_bytes, block, {});
+    exchange(channel, send_bytes, receive_bytes, block);
   }
 
   template <class Block>
   void exchange(MessageChannel& channel, std::span<const std::int64_t> send_bytes,
-                std::span<const std::int64_t> receive_bytes, Block block, PackFunction pack) {
+                std::span<const std::int64_t> receive_bytes, Block block, PackFunction pack = {},
+                UnpackFunction unpack = {}) {
     if (channel.size() > 1)
       step_with_all(
           channel, [&](int r) { return Outgoing{r, block(r), size_in(send_bytes, r)}; },
-          [&](int r) { return Incoming{r, blocks_[index(r)], size_in(receive_bytes, r)}; }, pack);
+          [&](int r) { return Incoming{r, blocks_[index(r)], size_in(receive_bytes, r)}; }, pack, unpack);
   }
 
   // Room for the blocks that the caller has none for.

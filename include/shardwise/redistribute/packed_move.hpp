@@ -2,6 +2,7 @@
 // gets. Over values. Layer: redistribute.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -12,6 +13,7 @@
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/communicator.hpp>
+#include <shardwise/comm/stream.hpp>
 #include <shardwise/placement/move.hpp>
 #include <shardwise/redistribute/box_copy.hpp>
 #include <shardwise/redistribute/packed_box.hpp>
@@ -25,6 +27,7 @@ class PackedSizes {
   explicit PackedSizes(std::size_t ranks) : ranks_(ranks), bytes_(2 * ranks * sizeof(std::int64_t)) {
     std::memset(bytes_.data(), 0, 2 * ranks * sizeof(std::int64_t));
   }
+  std::size_t ranks() const { return ranks_; }
   std::int64_t& to(int rank) { return bytes_.as<std::int64_t>()[rank]; }
   std::int64_t& from(int rank) { return bytes_.as<std::int64_t>()[ranks_ + static_cast<std::size_t>(rank)]; }
   std::span<const std::int64_t> sends() const { return {bytes_.as<std::int64_t>(), ranks_}; }
@@ -39,23 +42,23 @@ class PackedMove {
  public:
   PackedMove(const MovePlan& plan, const Extents& global, DType dtype) : plan_(plan), global_(global), dtype_(dtype) {}
 
-  // What every rank takes of this one's input: from where it lies, or packed piece by piece; and what this one takes straight to
-  // where it belongs, where that is in one piece and nothing is added up.
+  // What every rank takes of this one's input: from where it lies, or packed piece by piece; and what this one takes to where it
+  // belongs: straight there, or unpacked piece by piece. But for sums, whose terms are added up once all are here.
   class Inputs {
    public:
     Inputs(const PackedMove& move, const void* in, void* out)
         : in_(static_cast<const std::byte*>(in)), out_(static_cast<std::byte*>(out)),
           sizes_(static_cast<std::size_t>(move.plan_.group_size())),
-          taken_(static_cast<std::size_t>(move.plan_.group_size()) * sizeof(PackedBox)),
-          places_(static_cast<std::size_t>(move.plan_.group_size()) * sizeof(std::byte*)) {
+          boxes_(2 * static_cast<std::size_t>(move.plan_.group_size()) * sizeof(PackedBox)),
+          adds_(move.plan_.kind().reduces), stream_(is_streamed(move.plan_.wanted(), size_of(move.dtype_))) {
       const MovePlan& plan = move.plan_;
       const std::size_t element = size_of(move.dtype_);
       const Box held = plan.held(plan.own_piece());
       for (int r = 0; r < plan.group_size(); ++r) {
         const Box part = move.taken_of_me(move.plan_of(r));
         sizes_.to(r) = move.bytes(part);
-        new (&taken_.as<PackedBox>()[r]) PackedBox(part.empty() ? held : part, held, element);
-        places_.as<std::byte*>()[r] = nullptr;
+        new (&taken(r)) PackedBox(part.empty() ? held : part, held, element);
+        new (&given(r)) PackedBox();
       }
       Coordinate c;
       if (plan.wanted().empty() || !plan.first_piece(c)) return;
@@ -64,35 +67,46 @@ class PackedMove {
         Coordinate term = c;
         do sizes_.from(plan.group_rank(term)) = move.bytes(part);
         while (plan.next_term(term));
-        if (!plan.kind().reduces && !part.empty())
-          places_.as<std::byte*>()[plan.group_rank(c)] = PackedBox(part, plan.wanted(), element).in(out_);
+        if (!adds_ && !part.empty()) new (&given(plan.group_rank(c))) PackedBox(part, plan.wanted(), element);
       } while (plan.next_piece(c));
     }
 
     const PackedSizes& sizes() const { return sizes_; }
     void pack(int rank, std::size_t at, std::size_t bytes, std::byte* to) const {
-      taken_.as<PackedBox>()[rank].pack(in_, at, bytes, to);
+      taken(rank).pack(in_, at, bytes, to);
     }
-    const std::byte* source(int rank) const { return taken_.as<PackedBox>()[rank].in(in_); }
-    std::byte* place(int rank) const { return places_.as<std::byte*>()[rank]; }
+    const std::byte* source(int rank) const { return taken(rank).in(in_); }
+    std::byte* place(int rank) const { return given(rank).in(out_); }
+    bool unpacks() const { return !adds_; }
+    void unpack(int rank, std::size_t at, std::size_t bytes, const std::byte* from) const {
+      given(rank).unpack(from, at, bytes, out_, stream_);
+    }
+    void fence() const {
+      if (stream_) stream_fence();
+    }
 
    private:
+    PackedBox& taken(int rank) const { return boxes_.as<PackedBox>()[rank]; }
+    PackedBox& given(int rank) const { return boxes_.as<PackedBox>()[sizes_.ranks() + static_cast<std::size_t>(rank)]; }
+
     const std::byte* in_;
     std::byte* out_;
     PackedSizes sizes_;
-    Buffer taken_, places_;
+    Buffer boxes_;
+    bool adds_, stream_;
   };
 
-  // `in[r]`: what rank r sent; nothing is left to do with what lies in its place.
+  // `in[r]`: what rank r sent, or null; nothing is left to do with that, nor with what lies in its place.
   void unpack(const Inputs& inputs, const std::byte* const* in, void* out) const {
     std::byte* outputs[1] = {static_cast<std::byte*>(out)};
     if (plan_.kind().reduces) return run(plan_, dtype_, detail::Inputs{in, nullptr}, outputs, 1, plan_.shares(), true);
+    inputs.fence();
     Coordinate c;
     if (plan_.wanted().empty() || !plan_.first_piece(c)) return;
     do {
       const int rank = plan_.group_rank(c);
       const Box part = part_of(plan_, c);
-      if (part.empty() || in[rank] == inputs.place(rank)) continue;
+      if (part.empty() || in[rank] == nullptr || in[rank] == inputs.place(rank)) continue;
       copy_box(part, part, in[rank], plan_.wanted(), outputs[0], size_of(dtype_));
     } while (plan_.next_piece(c));
   }
@@ -102,7 +116,7 @@ class PackedMove {
   class Shares {
    public:
     Shares(const PackedMove& move, void* out)
-        : sizes_(static_cast<std::size_t>(move.plan_.group_size())),
+        : move_(move), out_(static_cast<std::byte*>(out)), sizes_(static_cast<std::size_t>(move.plan_.group_size())),
           places_(static_cast<std::size_t>(move.plan_.group_size()) * sizeof(std::byte*)) {
       const std::int64_t mine = move.bytes_of_shares(move.plan_);
       for (int r = 0; r < move.plan_.group_size(); ++r) places_.as<std::byte*>()[r] = nullptr;
@@ -122,8 +136,21 @@ class PackedMove {
     void pack(int, std::size_t at, std::size_t bytes, std::byte* to) const { std::memcpy(to, source_ + at, bytes); }
     const std::byte* source(int) const { return source_; }
     std::byte* place(int rank) const { return places_.as<std::byte*>()[rank]; }
+    bool unpacks() const { return true; }
+    void unpack(int rank, std::size_t at, std::size_t bytes, const std::byte* from) const {
+      std::size_t begin = 0;
+      move_.for_each_share(move_.plan_of(rank), [&](const Box& part) {
+        const PackedBox box(part, move_.plan_.wanted(), size_of(move_.dtype_));
+        const std::size_t end = begin + static_cast<std::size_t>(box.bytes());
+        const std::size_t first = std::max(at, begin), last = std::min(at + bytes, end);
+        if (first < last) box.unpack(from + (first - at), first - begin, last - first, out_, false);
+        begin = end;
+      });
+    }
 
    private:
+    const PackedMove& move_;
+    std::byte* out_;
     PackedSizes sizes_;
     Buffer places_, packed_;
     const std::byte* source_ = nullptr;
@@ -131,7 +158,7 @@ class PackedMove {
 
   void unpack(const Shares& shares, const std::byte* const* in, void* out) const {
     for_each_other_replica([&](int rank, const MovePlan& theirs) {
-      if (in[rank] == shares.place(rank)) return;
+      if (in[rank] == nullptr || in[rank] == shares.place(rank)) return;
       const std::byte* from = in[rank];
       for_each_share(theirs, [&](const Box& part) {
         copy_box(part, part, from, plan_.wanted(), static_cast<std::byte*>(out), size_of(dtype_));

@@ -141,11 +141,19 @@ class GlooConnection {
                                           from_room_ ? chunk_ : bytes);
   }
   std::byte* chunk_room() { return from_room_ ? room_.data() : nullptr; }
-  void begin_receiving(std::byte* data, std::size_t bytes) {
-    bulk_receiver_ = pair_.createRecvBuffer(slot(2, !lower_), data, bytes);
+  // The receiver says where each chunk lies: for Gloo it begins at 0 there.
+  void send_chunk(std::size_t at, std::size_t bytes) { send(*bulk_sender_, from_room_ ? 0 : at, bytes, 0); }
+  void receive_chunk(std::byte* to, std::size_t bytes) {
+    bulk_receiver_ = pair_.createRecvBuffer(slot(2, !lower_), to, bytes);
+    bulk_receiver_->waitRecv();
+    bulk_receiver_.reset();
   }
-  void send_chunk(std::size_t at, std::size_t bytes) { send(*bulk_sender_, from_room_ ? 0 : at, bytes, at); }
-  void receive_chunk() { bulk_receiver_->waitRecv(); }
+  // The same, to room of its own, which the next chunk that is received here or elsewhere may take.
+  const std::byte* receive_chunk(Buffer& room, std::size_t bytes) {
+    if (!room) room = Buffer(largest_chunk);
+    receive_chunk(room.data(), bytes);
+    return room.data();
+  }
   void end_sending() { bulk_sender_.reset(); }
   void end_receiving() { bulk_receiver_.reset(); }
 

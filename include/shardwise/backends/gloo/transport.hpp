@@ -25,6 +25,7 @@
 #include <shardwise/backends/process/key_value_store.hpp>
 #include <shardwise/backends/process/message_header.hpp>
 #include <shardwise/backends/process/transport.hpp>
+#include <shardwise/backends/process/wait_notes.hpp>
 #include <shardwise/base/error.hpp>
 
 namespace shardwise::detail {
@@ -67,11 +68,13 @@ class GlooTransport final : public Transport {
   }
 
   void exchange(const MessageHeader& header, std::span<const Outgoing> out, std::span<const Incoming> in,
-                Clock::time_point until, PackFunction pack) override {
+                Clock::time_point until, PackFunction pack, UnpackFunction unpack = {}) override {
     if (closed_.load()) fail_closed();
     const FlowsDone done{*this};
     try {
-      start(header, out, in, until, pack);
+      pack_ = pack;
+      unpack_ = unpack;
+      start(header, out, in, until);
       while (!sends_.empty() || !receives_.empty()) progress(header, until);
     } catch (...) {
       end_bulk();
@@ -117,6 +120,7 @@ class GlooTransport final : public Transport {
   struct Receive {
     GlooConnection* from;
     const Incoming* what;
+    std::size_t index;
     std::size_t done;
     bool begun;
   };
@@ -287,15 +291,14 @@ class GlooTransport final : public Transport {
     return what.starts_with("[") && end != std::string::npos ? what.substr(end + 2) : what;
   }
 
-  void start(MessageHeader header, std::span<const Outgoing> out, std::span<const Incoming> in, Clock::time_point until,
-             PackFunction pack) {
+  void start(MessageHeader header, std::span<const Outgoing> out, std::span<const Incoming> in,
+             Clock::time_point until) {
     const std::chrono::milliseconds left = left_until(until);
-    for (const Incoming& i : in) {
-      GlooConnection& from = reached(i.peer);
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      GlooConnection& from = reached(in[i].peer);
       from.limit_waits(left);
-      receives_.push_back({&from, &i, 0, false});
+      receives_.push_back({&from, &in[i], i, 0, false});
     }
-    pack_ = pack;
     for (std::size_t i = 0; i < out.size(); ++i) {
       GlooConnection& to = reached(out[i].peer);
       to.limit_waits(left);
@@ -319,9 +322,10 @@ class GlooTransport final : public Transport {
     polled_.clear();
     for (const Receive& r : receives_) polled_.push_back({r.from->socket(), POLLIN, 0});
     for (const Send& s : sends_) polled_.push_back({s.to->socket(), static_cast<short>(POLLOUT | POLLRDHUP), 0});
-    const int ready = poll(polled_.data(), polled_.size(), static_cast<int>(patience_.count()));
+    const bool worked = other_ != nullptr && other_->work();
+    const int ready = poll(polled_.data(), polled_.size(), worked ? 0 : static_cast<int>(patience_.count()));
     if (closed_.load()) fail_closed();
-    if (ready <= 0) return be_suspicious(header, until);
+    if (ready <= 0) return worked ? void() : be_suspicious(header, until);
 
     const std::size_t receives = receives_.size();
     for (std::size_t i = 0; i < receives; ++i)
@@ -341,22 +345,30 @@ class GlooTransport final : public Transport {
 
   void receive(Receive& r, const MessageHeader& mine, Clock::time_point until) {
     GlooConnection& from = *r.from;
-    if (r.begun) {
-      guarded(from, until, [&] { from.receive_chunk(); });
-      r.done += std::min(from.chunk(), r.what->bytes - r.done);
-      if (r.done == r.what->bytes) from.end_receiving();
-      return;
-    }
+    if (r.begun) return receive_chunk(r, until);
     MessageHeader theirs;
     guarded(from, until, [&] { theirs = from.receive_header(); });
     if (!agree(mine, theirs) || theirs.bytes != r.what->bytes) throw TransportError(from.peer(), theirs, r.what->bytes);
     r.begun = true;
-    if (r.what->bytes > GlooConnection::inline_limit) {
-      from.begin_receiving(r.what->data, r.what->bytes);
+    if (r.what->bytes > GlooConnection::inline_limit || r.what->bytes == 0) return;
+    if (r.what->data != nullptr)
+      std::memcpy(r.what->data, from.inlined(), r.what->bytes);
+    else
+      unpack_(r.index, 0, r.what->bytes, from.inlined());
+    r.done = r.what->bytes;
+  }
+
+  void receive_chunk(Receive& r, Clock::time_point until) {
+    GlooConnection& from = *r.from;
+    const std::size_t bytes = std::min(from.chunk(), r.what->bytes - r.done);
+    if (r.what->data != nullptr) {
+      guarded(from, until, [&] { from.receive_chunk(r.what->data + r.done, bytes); });
     } else {
-      if (r.what->bytes > 0) std::memcpy(r.what->data, from.inlined(), r.what->bytes);
-      r.done = r.what->bytes;
+      const std::byte* chunk = nullptr;
+      guarded(from, until, [&] { chunk = from.receive_chunk(room_, bytes); });
+      unpack_(r.index, r.done, bytes, chunk);
     }
+    r.done += bytes;
   }
 
   // There is room for a chunk: the write does not block, whatever the peer does.
@@ -373,19 +385,22 @@ class GlooTransport final : public Transport {
 
   // Nothing came for a while: is it too late, or does a rank that this one does not wait for do something else?
   [[gnu::cold]] void be_suspicious(const MessageHeader& mine, Clock::time_point until) {
-    if (Clock::now() >= until) {
-      std::vector<int> missing;
-      for (const Receive& r : receives_) missing.push_back(r.from->peer());
-      for (const Send& s : sends_) missing.push_back(s.to->peer());
-      std::sort(missing.begin(), missing.end());
-      missing.erase(std::unique(missing.begin(), missing.end()), missing.end());
-      throw TransportError(TransportError::late, missing, "the deadline has passed");
-    }
+    if (Clock::now() >= until) throw TransportError(TransportError::late, awaited(), "the deadline has passed");
     look(mine);
     if (other_ != nullptr) other_->look(mine);
+    if (notes_ != nullptr) notes_->compare(mine, awaited());
     for (const Receive& r : receives_) r.from->limit_waits(left_until(until));
     for (const Send& s : sends_) s.to->limit_waits(left_until(until));
     patience_ = std::min(std::chrono::milliseconds(100), left_until(until));
+  }
+
+  std::vector<int> awaited() const {
+    std::vector<int> peers;
+    for (const Receive& r : receives_) peers.push_back(r.from->peer());
+    for (const Send& s : sends_) peers.push_back(s.to->peer());
+    std::sort(peers.begin(), peers.end());
+    peers.erase(std::unique(peers.begin(), peers.end()), peers.end());
+    return peers;
   }
 
   void end_bulk() noexcept {
@@ -403,12 +418,14 @@ class GlooTransport final : public Transport {
   std::atomic<bool> closed_{false}, connected_{false};
   std::atomic<gloo::transport::Pair*> connecting_{nullptr};
   Transport* other_ = nullptr;
+  Buffer room_;  // for a chunk that is unpacked
 
   // Of the exchange under way.
   std::vector<Send> sends_;
   std::vector<Receive> receives_;
   std::vector<pollfd> polled_;
   PackFunction pack_;
+  UnpackFunction unpack_;
   std::chrono::milliseconds patience_{0};
 };
 

@@ -17,7 +17,9 @@
 #include <shardwise/backends/mpi/runtime.hpp>
 #include <shardwise/backends/process/message_header.hpp>
 #include <shardwise/backends/process/transport.hpp>
+#include <shardwise/backends/process/wait_notes.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/comm/stream.hpp>
 
 namespace shardwise::detail {
 
@@ -27,8 +29,8 @@ class MpiTransport final : public Transport {
  public:
   // Payloads of at most so many bytes travel with their header.
   static constexpr std::size_t inline_limit = 16 * 1024;
-  // Larger ones in pieces of at most so many, which MPI's int counts. 12 MiB a rank in a move of four on 2 busy cores, against
-  // MPI_Alltoallv with pack and unpack by hand: 1.1 to 1.4; with 64 and 32 KiB 1.4 to 2.3: each piece is a handshake.
+  // Larger ones in pieces of at most so many, which MPI's int counts: each is a handshake. 12 MiB a rank in a move of four on 2 busy
+  // cores, against MPI_Alltoallv with pack and unpack by hand: 1.05 to 1.1; 256 KiB 1.1 to 1.4.
   static constexpr std::size_t largest_piece = 1024 * 1024;
 
   // In a duplicate of `comm`, where no message of the program's can come between. Ranks: all of `comm`. Throws: TimeoutError.
@@ -53,12 +55,15 @@ class MpiTransport final : public Transport {
   MpiTransport& operator=(const MpiTransport&) = delete;
 
   void exchange(const MessageHeader& header, std::span<const Outgoing> out, std::span<const Incoming> in,
-                Clock::time_point until, PackFunction pack) override {
+                Clock::time_point until, PackFunction pack, UnpackFunction unpack = {}) override {
     if (closed_.load()) fail_closed();
     runtime_.require_usable();
     try {
-      start(header, out, in, pack);
+      pack_ = pack;
+      unpack_ = unpack;
+      start(header, out, in);
       while (unfinished_ > 0) progress(header, until);
+      if (streams_) stream_fence();
       for (const Incoming& i : in) peers_[index(i.peer)].receive = -1;
     } catch (...) {
       const bool by_monitor = closed_.exchange(true);
@@ -70,6 +75,22 @@ class MpiTransport final : public Transport {
 
   void close() noexcept override { closed_.store(true); }
   void departed(int peer) noexcept override { departed_[index(peer)].store(true); }
+
+  void look(const MessageHeader& mine) override {
+    for (int peer = 0; peer < size_; ++peer) {
+      Peer& from = peers_[index(peer)];
+      if (peer == rank_ || from.receive >= 0) continue;
+      await_header(peer);
+      MPI_Status status;
+      int came = 0;
+      if (!from.arrived) check(MPI_Test(&requests_[index(peer)], &came, &status), peer);
+      if (came != 0) keep_header(peer, status);
+      if (!from.arrived) continue;
+      const MessageHeader theirs = header_from(peer);
+      if (contradicts(mine, theirs)) throw TransportError(peer, theirs, theirs.bytes);
+    }
+  }
+  void look_also(Transport& other) override { other_ = &other; }
 
  private:
   using Bytes = std::unique_ptr<std::byte[]>;
@@ -105,8 +126,8 @@ class MpiTransport final : public Transport {
     MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
     MPI_Comm_rank(comm_, &rank_);
     MPI_Comm_size(comm_, &size_);
-    // The same on all ranks. Smaller where there are many: two for each message under way.
-    piece_ = std::min(piece, std::clamp<std::size_t>(16 * largest_piece / index(size_), 64 * 1024, largest_piece));
+    // The same on all ranks. Smaller where there are many: four for each message under way.
+    piece_ = std::min(piece, std::clamp<std::size_t>(8 * largest_piece / index(size_), 64 * 1024, largest_piece));
     peers_.resize(index(size_));
     requests_.assign(2 * index(size_), MPI_REQUEST_NULL);
     departed_ = std::vector<std::atomic<bool>>(index(size_));
@@ -130,13 +151,16 @@ class MpiTransport final : public Transport {
 
   // ---- one exchange ----------------------------------------------------------------------------------------------
 
-  void start(MessageHeader header, std::span<const Outgoing> out, std::span<const Incoming> in, PackFunction pack) {
-    pack_ = pack;
+  void start(MessageHeader header, std::span<const Outgoing> out, std::span<const Incoming> in) {
     sends_.clear();
     receives_.clear();
-    suspicious_ = false;
     unfinished_ = out.size() + in.size();
-    for (const Incoming& i : in) receives_.push_back({&i, 0, 0, false});
+    std::size_t received = 0;
+    for (const Incoming& i : in) {
+      receives_.push_back({&i, 0, 0, false});
+      received += i.bytes;
+    }
+    streams_ = received >= streamed_bytes;
     for (std::size_t k = 0; k < in.size(); ++k) {
       Peer& from = peers_[index(in[k].peer)];
       from.receive = static_cast<int>(k);
@@ -170,10 +194,20 @@ class MpiTransport final : public Transport {
     what.data != nullptr ? static_cast<void>(std::memcpy(to, what.data + at, bytes)) : pack_(k, at, bytes, to);
   }
 
+  void deliver(std::size_t k, std::size_t at, std::size_t bytes, const std::byte* from) {
+    std::byte* const data = receives_[k].what->data;
+    if (data == nullptr)
+      unpack_(k, at, bytes, from);
+    else if (streams_)
+      stream_copy(data + at, from, bytes);
+    else
+      std::memcpy(data + at, from, bytes);
+  }
+
   void await_header(int peer) {
     Peer& from = peers_[index(peer)];
     MPI_Request& request = requests_[index(peer)];
-    if (request != MPI_REQUEST_NULL) return;  // since an earlier exchange
+    if (from.arrived || request != MPI_REQUEST_NULL) return;  // since an earlier exchange
     if (from.in == nullptr) from.in = room_of(sizeof(MessageHeader) + inline_limit);
     check(MPI_Irecv(from.in.get(), static_cast<int>(sizeof(MessageHeader) + inline_limit), MPI_BYTE, peer, header_tag,
                     comm_, &request),
@@ -195,7 +229,8 @@ class MpiTransport final : public Transport {
     from.arrived = false;
     r.begun = true;
     if (r.what->bytes > inline_limit) return receive_pieces(static_cast<std::size_t>(from.receive));
-    if (r.what->bytes > 0) std::memcpy(r.what->data, from.in.get() + sizeof theirs, r.what->bytes);
+    if (r.what->bytes > 0)
+      deliver(static_cast<std::size_t>(from.receive), 0, r.what->bytes, from.in.get() + sizeof theirs);
     r.done = r.what->bytes;
     --unfinished_;
   }
@@ -256,7 +291,10 @@ class MpiTransport final : public Transport {
         MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done_.data(), statuses_.data());
     if (closed_.load()) fail_closed();
     if (error != MPI_SUCCESS && error != MPI_ERR_IN_STATUS) check(error, std::vector<int>{});
-    if (count <= 0) return wait_a_little(mine, until);  // MPI_UNDEFINED is negative
+    if (count <= 0) {  // MPI_UNDEFINED is negative
+      if (other_ == nullptr || !other_->work()) wait_a_little(mine, until);
+      return;
+    }
     for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
       const auto which = static_cast<std::size_t>(done_[i]);
       if (error != MPI_SUCCESS) check(statuses_[i].MPI_ERROR, peer_of(which));
@@ -282,11 +320,15 @@ class MpiTransport final : public Transport {
     return static_cast<std::size_t>(std::max(bytes, 0));
   }
 
-  void header_came(int peer, const MPI_Status& status, const MessageHeader& mine) {
+  void keep_header(int peer, const MPI_Status& status) {
     Peer& from = peers_[index(peer)];
     const std::size_t bytes = bytes_of(status);
     if (bytes < sizeof(MessageHeader)) std::memset(from.in.get(), 0, sizeof(MessageHeader));  // which nobody knows
     from.arrived = true;
+  }
+  void header_came(int peer, const MPI_Status& status, const MessageHeader& mine) {
+    Peer& from = peers_[index(peer)];
+    keep_header(peer, status);
     const MessageHeader theirs = header_from(peer);
     if (from.receive >= 0 && !receives_[index(from.receive)].begun)
       begin(receives_[index(from.receive)], mine);
@@ -317,7 +359,7 @@ class MpiTransport final : public Transport {
     Receive& r = receives_[k];
     if (bytes_of(status) != slot.bytes)
       throw TransportError(TransportError::lost, {r.what->peer}, "a piece of its message has another size");
-    std::memcpy(r.what->data + slot.at, slot.room.get(), slot.bytes);
+    deliver(k, slot.at, slot.bytes, slot.room.get());
     r.done += slot.bytes;
     if (r.next < r.what->bytes) return receive_piece(k, number);
     free_.push_back(number);
@@ -335,21 +377,19 @@ class MpiTransport final : public Transport {
     const Clock::time_point now = Clock::now();
     if (quiet_since_ == Clock::time_point{}) quiet_since_ = now;
     if (now >= until) fail_late();
-    if (now - quiet_since_ > first_patience && !suspicious_) be_suspicious(mine);
+    if (now - quiet_since_ > first_patience && now >= next_look_) {
+      next_look_ = now + std::chrono::milliseconds(100);
+      be_suspicious(mine);
+    }
     if (now - quiet_since_ > last_messages) look_for_departed();
     pause_.rest();
   }
 
   // Nothing came for a while: does a rank that this one does not wait for do something else?
   [[gnu::cold]] void be_suspicious(const MessageHeader& mine) {
-    suspicious_ = true;
-    for (int peer = 0; peer < size_; ++peer) {
-      if (peer == rank_) continue;
-      if (!peers_[index(peer)].arrived) await_header(peer);
-      if (!peers_[index(peer)].arrived) continue;
-      const MessageHeader theirs = header_from(peer);
-      if (contradicts(mine, theirs)) throw TransportError(peer, theirs, theirs.bytes);
-    }
+    look(mine);
+    if (other_ != nullptr) other_->look(mine);
+    if (notes_ != nullptr) notes_->compare(mine, awaited());
   }
 
   std::vector<int> awaited() const {
@@ -404,7 +444,8 @@ class MpiTransport final : public Transport {
     return std::any_of(requests_.begin(), requests_.end(), [](MPI_Request r) { return r != MPI_REQUEST_NULL; });
   }
 
-  static constexpr int window = 2;  // pieces of a message at a time
+  // Pieces of a message at a time. With 2 the same move takes 1.2 times MPI_Alltoallv, with 4 1.05 to 1.1.
+  static constexpr int window = 4;
   static constexpr std::chrono::milliseconds first_patience{20};
   static constexpr std::chrono::milliseconds last_messages{300};
 
@@ -418,6 +459,7 @@ class MpiTransport final : public Transport {
   std::vector<MPI_Request> requests_;  // headers from each rank, headers to each rank, slots
   std::vector<std::atomic<bool>> departed_;
   std::atomic<bool> closed_{false};
+  Transport* other_ = nullptr;
 
   // Of the exchange under way.
   std::vector<Send> sends_;
@@ -425,9 +467,10 @@ class MpiTransport final : public Transport {
   std::vector<int> done_;
   std::vector<MPI_Status> statuses_;
   PackFunction pack_;
+  UnpackFunction unpack_;
+  bool streams_ = false;  // what comes is larger than the caches
   std::size_t unfinished_ = 0;
-  bool suspicious_ = false;
-  Clock::time_point quiet_since_{};
+  Clock::time_point quiet_since_{}, next_look_{};
   PollPause pause_;
 };
 

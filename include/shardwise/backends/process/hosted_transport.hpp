@@ -16,6 +16,7 @@
 #include <shardwise/backends/process/message_header.hpp>
 #include <shardwise/backends/process/shared_host.hpp>
 #include <shardwise/backends/process/transport.hpp>
+#include <shardwise/backends/process/wait_notes.hpp>
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/comm/stream.hpp>
 #include <shardwise/comm/wait.hpp>
@@ -23,8 +24,8 @@
 namespace shardwise::detail {
 
 // As on the network a header goes before every payload. The receiver copies what the sender offers: no rank writes another's
-// memory. A step first offers what goes to ranks of the host, then does all that goes over the network, then takes what
-// the host's ranks offer: their ranks must not wait in it for what this one does after it.
+// memory. A step first offers what goes to ranks of the host, who must not wait for the rest of it, then does all that goes over the
+// network, and takes what the host's ranks offer while it waits in that, and after it.
 class HostedTransport final : public Transport {
  public:
   // `network` reaches the ranks of the other hosts. `host` has lanes.
@@ -36,18 +37,24 @@ class HostedTransport final : public Transport {
   }
 
   void exchange(const MessageHeader& header, std::span<const Outgoing> out, std::span<const Incoming> in,
-                Clock::time_point until, PackFunction pack) override {
+                Clock::time_point until, PackFunction pack, UnpackFunction unpack = {}) override {
     if (closed_.load()) fail_closed();
     try {
       sort(out, in);
+      header_ = header;
+      in_ = in;
+      unpack_ = unpack;
       for (const std::size_t i : offered_) offer(i, out[i], header, until, pack);
       if (!sends_.empty() || !receives_.empty()) {
-        const auto numbered = [&](std::size_t i, std::size_t at, std::size_t bytes, std::byte* to) {
-          pack(numbers_[i], at, bytes, to);
+        const auto packed = [&](std::size_t i, std::size_t at, std::size_t bytes, std::byte* to) {
+          pack(sent_[i], at, bytes, to);
         };
-        network_->exchange(header, sends_, receives_, until, numbered);
+        const auto unpacked = [&](std::size_t i, std::size_t at, std::size_t bytes, const std::byte* from) {
+          unpack(received_[i], at, bytes, from);
+        };
+        network_->exchange(header, sends_, receives_, until, packed, unpacked);
       }
-      while (!expected_.empty()) take_what_came(header, until);
+      while (!expected_.empty()) await_one(until);
       for (const int place : unread_)
         await(
             header, until, [&] { return to(place).is_free(); }, [&](int r) { return r == place && !to(r).is_free(); });
@@ -68,6 +75,15 @@ class HostedTransport final : public Transport {
     for (int r = 0; r < host_->size(); ++r) lanes_.signal(r).notify();
   }
   void departed(int peer) noexcept override { network_->departed(peer); }
+  // Takes a message that has come from a rank of the host.
+  bool work() override {
+    const auto i = std::find_if(expected_.begin(), expected_.end(), [&](std::size_t n) { return has_come(n); });
+    if (i == expected_.end()) return false;
+    const std::size_t number = *i;
+    expected_.erase(i);
+    take(number, header_);
+    return true;
+  }
   void look(const MessageHeader& mine) override {
     for (int r = 0; r < host_->size(); ++r)
       if (r != host_->self() && from(r).has_message() && contradicts(mine, from(r).header))
@@ -84,16 +100,23 @@ class HostedTransport final : public Transport {
   }
 
   void sort(std::span<const Outgoing> out, std::span<const Incoming> in) {
-    sends_.clear(), receives_.clear(), numbers_.clear(), offered_.clear(), expected_.clear();
+    sends_.clear(), receives_.clear(), sent_.clear(), received_.clear(), offered_.clear(), expected_.clear();
     for (std::size_t i = 0; i < out.size(); ++i) {
       if (place_of(out[i].peer) >= 0) {
         offered_.push_back(i);
       } else {
         sends_.push_back(out[i]);
-        numbers_.push_back(i);
+        sent_.push_back(i);
       }
     }
-    for (const Incoming& i : in) (place_of(i.peer) >= 0 ? expected_ : receives_).push_back(i);
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      if (place_of(in[i].peer) >= 0) {
+        expected_.push_back(i);
+      } else {
+        receives_.push_back(in[i]);
+        received_.push_back(i);
+      }
+    }
   }
 
   void offer(std::size_t number, const Outgoing& what, const MessageHeader& header, Clock::time_point until,
@@ -137,24 +160,29 @@ class HostedTransport final : public Transport {
     }
   }
 
-  void take_what_came(const MessageHeader& header, Clock::time_point until) {
-    const auto has_come = [&](const Incoming& i) { return from(place_of(i.peer)).has_message(); };
-    const auto some_came = [&] { return std::any_of(expected_.begin(), expected_.end(), has_come); };
-    await(header, until, some_came, [&](int r) {
+  bool has_come(std::size_t i) const { return from(place_of(in_[i].peer)).has_message(); }
+  void await_one(Clock::time_point until) {
+    const auto some_came = [&] {
+      return std::any_of(expected_.begin(), expected_.end(), [&](std::size_t i) { return has_come(i); });
+    };
+    await(header_, until, some_came, [&](int r) {
       return std::any_of(expected_.begin(), expected_.end(),
-                         [&](const Incoming& i) { return place_of(i.peer) == r && !has_come(i); });
+                         [&](std::size_t i) { return place_of(in_[i].peer) == r && !has_come(i); });
     });
-    std::erase_if(expected_, [&](const Incoming& i) { return has_come(i) && (take(i, header), true); });
+    work();
   }
 
-  void take(const Incoming& what, const MessageHeader& mine) {
+  void take(std::size_t number, const MessageHeader& mine) {
+    const Incoming& what = in_[number];
     const int place = place_of(what.peer);
     SharedLane& lane = from(place);
     const MessageHeader theirs = lane.header;
     if (!agree(mine, theirs) || theirs.bytes != what.bytes) throw TransportError(what.peer, theirs, what.bytes);
-    if (what.bytes > 0)
-      copy(what.data, lane.offer.place == SharedOffer::nowhere ? lane.payload : host_->find(place, lane.offer),
-           what.bytes);
+    if (what.bytes > 0) {
+      const std::byte* const there =
+          lane.offer.place == SharedOffer::nowhere ? lane.payload : host_->find(place, lane.offer);
+      what.data != nullptr ? copy(what.data, there, what.bytes) : unpack_(number, 0, what.bytes, there);
+    }
     if (closed_.load() || host_->failed()) fail_closed();  // what was read may have been anything
     lane.taken.store(lane.posted.load(std::memory_order_relaxed));
     lanes_.signal(place).notify();
@@ -171,11 +199,15 @@ class HostedTransport final : public Transport {
       if (closed_.load() || host_->failed()) fail_closed();
       be_suspicious(mine, done, missing);
       if (done() || left.count() > 0) continue;
-      std::vector<int> late;
-      for (int r = 0; r < host_->size(); ++r)
-        if (missing(r)) late.push_back(host_->world_rank(r));
-      throw TransportError(TransportError::late, late, "the deadline has passed");
+      throw TransportError(TransportError::late, awaited(missing), "the deadline has passed");
     }
+  }
+  template <class Missing>
+  std::vector<int> awaited(Missing missing) const {
+    std::vector<int> late;
+    for (int r = 0; r < host_->size(); ++r)
+      if (missing(r)) late.push_back(host_->world_rank(r));
+    return late;
   }
 
   // Nothing came for a while: has a rank ended, or does one that this one does not wait for do something else?
@@ -190,6 +222,7 @@ class HostedTransport final : public Transport {
     }
     look(mine);
     network_->look(mine);
+    if (notes_ != nullptr && !done()) notes_->compare(mine, awaited(missing));
   }
 
   const std::shared_ptr<Transport> network_;
@@ -199,11 +232,13 @@ class HostedTransport final : public Transport {
   std::atomic<bool> closed_{false};
 
   // Of the exchange under way.
+  MessageHeader header_;
+  std::span<const Incoming> in_;
+  UnpackFunction unpack_;
   std::vector<Outgoing> sends_;  // over the network
-  std::vector<std::size_t> numbers_;  // what the caller's list calls them
   std::vector<Incoming> receives_;
-  std::vector<std::size_t> offered_;  // within the host
-  std::vector<Incoming> expected_;
+  std::vector<std::size_t> sent_, received_;  // what the caller's lists call them
+  std::vector<std::size_t> offered_, expected_;  // within the host, as these call them
   std::vector<int> unread_;
   std::vector<Buffer> copies_;
 };

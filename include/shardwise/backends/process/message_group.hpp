@@ -49,10 +49,11 @@ class MessageGroup {
 
     int rank() const override { return me_.rank; }
     int size() const override { return group_.size(); }
-    void step(std::span<const Outgoing> out, std::span<const Incoming> in, PackFunction pack = {}) override {
+    void step(std::span<const Outgoing> out, std::span<const Incoming> in, PackFunction pack = {},
+              UnpackFunction unpack = {}) override {
       group_.to_world(out, in);
       try {
-        group_.transport_->exchange(header_, group_.out_, group_.in_, until_, pack);
+        group_.transport_->exchange(header_, group_.out_, group_.in_, until_, pack, unpack);
       } catch (const TransportError& error) {
         group_.throw_error(error, header_, me_, call_);
       }

@@ -23,7 +23,7 @@ struct MessageHeader {
   ReduceOp op = ReduceOp::sum;
   std::uint8_t dimensions = 0;
   std::int32_t root = -1;
-  std::uint32_t version = 1;  // of this layout
+  std::uint32_t version = 2;  // of this layout, and of what follows it
   std::uint64_t group = 0;
   std::uint64_t sequence = 0;  // collectives of the group before this call
   std::int64_t first = 0;  // extent of the first dimension

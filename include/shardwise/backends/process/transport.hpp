@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <utility>
@@ -38,6 +39,8 @@ class TransportError : public CommError {
   std::uint64_t expected_bytes = 0;
 };
 
+class WaitNotes;
+
 // One thread of the process at a time may be in exchange().
 class Transport {
  public:
@@ -45,18 +48,25 @@ class Transport {
 
   virtual ~Transport() = default;
   // All sends and receives of one step together; cannot deadlock, whatever their sizes. `header.bytes` is filled in for each
-  // message. Payload reaches the memory of `in` only after the headers agreed, and none does after a throw. The first error
-  // closes the transport. Throws: TransportError.
+  // message. Payload reaches the memory of `in`, or `unpack`, only after the headers agreed, and none does after a throw. The first
+  // error closes the transport. Throws: TransportError.
   virtual void exchange(const MessageHeader& header, std::span<const Outgoing> out, std::span<const Incoming> in,
-                        Clock::time_point until, PackFunction pack) = 0;
+                        Clock::time_point until, PackFunction pack, UnpackFunction unpack = {}) = 0;
   // From any thread: whoever waits in an exchange, here or on a peer, stops waiting for this rank.
   virtual void close() noexcept = 0;
   // From any thread: `peer` ended normally, and sends nothing more. For those that would not see it from its connection.
   virtual void departed(int /*peer*/) noexcept {}
   // Throws where a rank that this one does not wait for has sent what shows that it does something else. For who waits elsewhere.
   virtual void look(const MessageHeader& /*mine*/) {}
-  // Looks there too while it waits. It lives as long.
+  // Does a piece of the exchange that is under way here, if one is ready: true. For who waits elsewhere.
+  virtual bool work() { return false; }
+  // Looks and works there too while it waits. It lives as long.
   virtual void look_also(Transport& /*other*/) {}
+  // Reads there, in a long wait, what those that it waits for wait for themselves.
+  void read_also(std::shared_ptr<WaitNotes> notes) { notes_ = std::move(notes); }
+
+ protected:
+  std::shared_ptr<WaitNotes> notes_;
 };
 
 }  // namespace shardwise::detail

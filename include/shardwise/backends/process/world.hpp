@@ -21,6 +21,7 @@
 #include <shardwise/backends/process/shared_group.hpp>
 #include <shardwise/backends/process/shared_host.hpp>
 #include <shardwise/backends/process/transport.hpp>
+#include <shardwise/backends/process/wait_notes.hpp>
 #include <shardwise/base/error.hpp>
 #include <shardwise/base/warning.hpp>
 #include <shardwise/comm/failure.hpp>
@@ -160,7 +161,10 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
     for (const int r : neighbours) reaches[static_cast<std::size_t>(r)] = host_ == nullptr;
     transport_ = place_.transport != nullptr ? place_.transport
                                              : place_.connect(place_.rank, reaches, *rendezvous_, place_.deadline);
+    const auto notes = std::make_shared<WaitNotes>(*rendezvous_, place_.rank);
+    transport_->read_also(notes);
     if (host_ != nullptr) transport_ = std::make_shared<HostedTransport>(std::move(transport_), host_);
+    transport_->read_also(notes);
     std::vector<int> all(hosts_.size());
     for (int r = 0; r < place_.size; ++r) all[static_cast<std::size_t>(r)] = r;
     everybody_ = std::make_shared<MessageGroup>(transport_, static_cast<FailureBoard&>(*this), std::move(all),
