@@ -140,6 +140,38 @@ TEST_CASE("ranks that disagree about the root, about what is sent, or skip a cal
         }) == "");
 }
 
+TEST_CASE("roots that disagree so that nobody sends are found while all wait") {
+  const auto both_are_named = [](const std::string& said, const std::string& call) {
+    expect_text(said, "MismatchError");
+    expect_text(said, "rank 0 calls " + call + " from rank 1");
+    expect_text(said, " calls " + call + " from rank 0");
+  };
+  CHECK(run_gloo(4, [&](const MessageCommunicator& c) {
+          std::vector<float> x(5);
+          both_are_named(thrown_by([&] { c.broadcast<float>(x, c.rank() == 0 ? 1 : 0); }), "broadcast of float [5]");
+        }) == "");
+  // Rank 1 comes when the others wait already.
+  CHECK(run_gloo(4, [&](const MessageCommunicator& c) {
+          if (c.rank() == 1) std::this_thread::sleep_for(600ms);
+          std::vector<float> x(20), part(5);
+          both_are_named(thrown_by([&] { c.scatter<float>(x, part, c.rank() == 0 ? 1 : 0); }), "scatter of float [20]");
+        }) == "");
+}
+
+TEST_CASE("who waits long in different calls that fit goes on") {
+  CHECK(run_gloo(3, [](const MessageCommunicator& c) {
+          std::array<float, 4> x{};
+          for (int i = 0; i < 2; ++i) {
+            // Rank 2 waits for rank 1 in a message, rank 1 for rank 0 in another, before they come to the broadcast.
+            if (c.rank() == 0) std::this_thread::sleep_for(700ms);
+            if (c.rank() == 0) c.send<float>(x, 1);
+            if (c.rank() == 1) c.recv<float>(x, 0), c.send<float>(x, 2);
+            if (c.rank() == 2) c.recv<float>(x, 1);
+            c.broadcast<float>(x, i);
+          }
+        }) == "");
+}
+
 TEST_CASE("groups that are called in another order are a mismatch, and so is what a rank says that nobody waits for") {
   CHECK(run_gloo(2, [](const MessageCommunicator& c) {
           const MessageCommunicator a = *c.split(0, c.rank()), b = *c.split(0, c.rank());

@@ -175,6 +175,17 @@ TEST_CASE(
           }) == "");
 }
 
+TEST_CASE("roots that disagree so that nobody sends are found while all wait, within a host and between hosts") {
+  for (const Hosts& hosts : {Hosts{0, 0, 0, 0}, Hosts{0, 1, 2, 3}, Hosts{0, 0, 1, 1}, Hosts{0, 1, 1, 0}})
+    CHECK(run_on_hosts(hosts, [](const ProcessCommunicator& c) {
+            std::vector<float> x(5);
+            const std::string said = thrown_by([&] { c.broadcast<float>(x, c.rank() == 0 ? 1 : 0); });
+            expect_text(said, "MismatchError: ");
+            expect_text(said, "rank 0 calls broadcast of float [5] from rank 1");
+            expect_text(said, " calls broadcast of float [5] from rank 0");
+          }) == "");
+}
+
 TEST_CASE("a rank that is stopped and comes back late harms nobody") {
   SharedBetween<std::atomic<int>> given_up;
   ForkedRanks ranks = start_on_hosts({0, 0, 1}, [&](const ProcessCommunicator& c) {

@@ -109,6 +109,16 @@ TEST_CASE("who does something else is found by those that wait for a third") {
   meet_by_mpi();
 }
 
+TEST_CASE("roots that disagree so that nobody sends are found while all wait") {
+  const MpiCommunicator c = all_ranks();
+  if (c.size() < 2) return;
+  std::vector<float> data(2);
+  const std::string words = thrown<MismatchError>([&] { c.broadcast<float>(data, c.rank() == 0 ? 1 : 0); });
+  CHECK(contains(words, "rank 0 calls broadcast of float [2] from rank 1"));
+  CHECK(contains(words, " calls broadcast of float [2] from rank 0"));
+  meet_by_mpi();
+}
+
 TEST_CASE("who does not come is named at the deadline") {
   const MpiCommunicator c = all_ranks();
   if (c.size() < 2) return;
