@@ -204,17 +204,22 @@ auto to_local_of(const X& x) {
 
 template <class Y, std::uint32_t left, class T, std::size_t R, class Space, class Mesh>
 Y from_local_to(const BasicTensor<T, R, Local<Space>>& x, const Mesh& mesh, const FromLocalOptions<R>& options) {
+  constexpr bool here = std::is_same_v<Space, space_on<Mesh>>;
   static_assert(
-      std::is_same_v<Space, space_on<Mesh>>,
+      here,
       "shardwise::from_local: [X2] a part lies where the ranks of the mesh have their tensors; bring it there with "
       "to_device(x), or to_host(x)");
   static_assert(partials_mix(Y::placements),
                 "shardwise::from_local: [P4] pending reductions of one tensor are alike; only Sum and Avg mix");
-  Extents global;
-  if (options.global_shape) global = Extents(*options.global_shape);
-  return Y(part_of<is_interleaved(Y::placements)>(*x.impl(), mesh, Y::placements,
-                                                  options.global_shape ? &global : nullptr, sizeof(T), left),
-           mesh);
+  if constexpr (here) {
+    Extents global;
+    if (options.global_shape) global = Extents(*options.global_shape);
+    return Y(part_of<is_interleaved(Y::placements)>(*x.impl(), mesh, Y::placements,
+                                                    options.global_shape ? &global : nullptr, sizeof(T), left),
+             mesh);
+  } else {
+    return Y();
+  }
 }
 
 }  // namespace detail
