@@ -30,17 +30,22 @@ struct Failure {
   int found_by = -1;  // world rank
 };
 
-[[noreturn, gnu::noinline, gnu::cold]] inline void throw_failure(const Failure& failure, const std::string& operation) {
+// (What follows are templates, so that a unit that runs no ranks compiles no texts.)
+
+template <class = void>
+[[noreturn, gnu::noinline, gnu::cold]] void throw_failure(const Failure& failure, const std::string& operation) {
   if (failure.kind == FailureKind::timeout) throw TimeoutError(failure.message);
   if (failure.kind == FailureKind::mismatch) throw MismatchError(failure.message);
   throw PeerFailedError(text("shardwise::", operation, ": ", failure.message));
 }
 
-[[gnu::cold]] inline std::string call_text(const CallInfo& call) {
+template <class = void>
+[[gnu::cold]] std::string call_text(const CallInfo& call) {
   return call.collective == Collective::split ? "split" : describe(call);  // a split has no elements
 }
 
-[[gnu::cold]] inline std::string operation_text(const CallInfo& call, const Name& axis) {
+template <class = void>
+[[gnu::cold]] std::string operation_text(const CallInfo& call, const Name& axis) {
   const std::string name = call_text(call);
   return axis.empty() ? name : text(name, " on axis '", axis.view(), "'");
 }
@@ -50,21 +55,24 @@ struct Failure {
 }
 
 // "rank 2", or "rank 2 (world rank 5)" in a part of the world.
-[[gnu::cold]] inline std::string rank_text(int rank, int world_rank, bool whole_world) {
+template <class = void>
+[[gnu::cold]] std::string rank_text(int rank, int world_rank, bool whole_world) {
   if (world_rank == rank && whole_world) return text("rank ", rank);
   return text("rank ", rank, " (world rank ", world_rank, ")");
 }
 
 // `me` and `missing` are texts of ranks.
-[[gnu::cold]] inline std::string timeout_text(const Caller& caller, const CallInfo& call, std::string_view me,
-                                              std::string_view missing) {
+template <class = void>
+[[gnu::cold]] std::string timeout_text(const Caller& caller, const CallInfo& call, std::string_view me,
+                                       std::string_view missing) {
   return text("shardwise::", operation_text(call, caller), ": deadline of ", caller.deadline.count(), " ms passed on ",
               me, "; missing: ", missing);
 }
 
 // `a` and `b` are texts of ranks.
-[[gnu::cold]] inline std::string mismatch_text(const Name& axis, std::string_view a, const CallInfo& call_a,
-                                               std::string_view b, const CallInfo& call_b) {
+template <class = void>
+[[gnu::cold]] std::string mismatch_text(const Name& axis, std::string_view a, const CallInfo& call_a,
+                                        std::string_view b, const CallInfo& call_b) {
   const std::string text_a = call_text(call_a), text_b = call_text(call_b);
   return text("shardwise: ranks call different operations", axis.empty() ? "" : " on axis '", axis.view(),
               axis.empty() ? ": " : "': ", a, " calls ", text_a, ", ", b, " calls ", text_b,

@@ -13,7 +13,9 @@ namespace shardwise {
 
 /// Listens to this thread's communication. Modes nest: an outer one hears what an inner one hears.
 /// PyTorch: `CommDebugMode` (which knows neither bytes nor axes).
-class CommDebugMode : detail::CommListener {
+// (A template, so that a unit that counts nothing compiles none of it.)
+template <class = void>
+class BasicCommDebugMode : detail::CommListener {
  public:
   /// All calls that were alike.
   struct Row {
@@ -25,14 +27,14 @@ class CommDebugMode : detail::CommListener {
     std::int64_t bytes;
   };
 
-  CommDebugMode() {
-    on_event = [](CommListener& self, const CommEvent& event) { static_cast<CommDebugMode&>(self).add(event); };
+  BasicCommDebugMode() {
+    on_event = [](CommListener& self, const CommEvent& event) { static_cast<BasicCommDebugMode&>(self).add(event); };
     outer = detail::trace_state().listeners;
     detail::trace_state().listeners = this;
   }
-  CommDebugMode(const CommDebugMode&) = delete;
-  CommDebugMode& operator=(const CommDebugMode&) = delete;
-  ~CommDebugMode() {
+  BasicCommDebugMode(const BasicCommDebugMode&) = delete;
+  BasicCommDebugMode& operator=(const BasicCommDebugMode&) = delete;
+  ~BasicCommDebugMode() {
     // Not always the innermost one: modes are ordinary objects and may be declared side by side.
     CommListener** at = &detail::trace_state().listeners;
     while (*at != nullptr && *at != this) at = &(*at)->outer;
@@ -131,5 +133,6 @@ class CommDebugMode : detail::CommListener {
 
   std::vector<Row> rows_;
 };
+using CommDebugMode = BasicCommDebugMode<>;
 
 }  // namespace shardwise

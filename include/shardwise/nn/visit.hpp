@@ -98,8 +98,9 @@ struct ParameterHandle {
 using ParameterList = std::vector<ParameterHandle>;
 
 namespace detail {
-[[gnu::noinline]] inline void add_parameter(ParameterList& list, std::string_view name, DType dtype,
-                                            const Ref<TensorImpl>& impl) {
+template <class = void>
+[[gnu::noinline]] void add_parameter(ParameterList& list, std::string_view name, DType dtype,
+                                     const Ref<TensorImpl>& impl) {
   for (const ParameterHandle& known : list)
     if (known.impl == impl) return;
   list.push_back({std::string(name), dtype, impl});
@@ -126,7 +127,8 @@ inline void zero_grad(const ParameterList& list) {
 /// Reduces all pending gradients: one coalesced all_reduce per mesh axis and element type. Every optimizer step begins with it.
 ///
 /// Ranks: all of the mesh, with lists of the same parameters in the same order. Throws: CommError and its kinds.
-inline void settle_gradients(const ParameterList& list) {
+template <class = void>
+void settle_gradients(const ParameterList& list) {
   for (int axis = 0; axis < 32; ++axis) {
     const std::uint32_t bit = 1u << axis;
     for (const ParameterHandle& first : list) {

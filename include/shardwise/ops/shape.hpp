@@ -16,6 +16,7 @@ namespace shardwise {
 
 namespace detail {
 
+template <class = void>
 struct ReshapeNode final : Node {
   ReshapeNode() : Node("reshape") {}
   void backward(GradSlot& out) override { accumulate(*inputs[0], std::move(out.grad), out.pending); }
@@ -139,7 +140,7 @@ auto reshape_to(const X& x, Shape<RY> shape) {
   auto y = share_tensor<T, RY, Layout>(x.impl()->buffer, global, local, x.mesh_state());
   if constexpr (FieldElement<T>)
     if (wants_grad(x)) {
-      auto node = make_node<ReshapeNode>();
+      auto node = make_node<ReshapeNode<>>();
       node->inputs.push_back(x.impl()->slot);
       record(y, std::move(node));
     }

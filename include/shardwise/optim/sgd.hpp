@@ -28,10 +28,12 @@ struct SGDOptions {
 /// Stochastic gradient descent. PyTorch: `torch.optim.SGD`, whose update this is:
 /// g += weight_decay p; buf = momentum buf + (1 - dampening) g (the first time buf = g); g = nesterov ? g + momentum buf : buf;
 /// p -= lr g. Parameters without a gradient are left alone.
-class SGD {
+// (A template, so that a unit that trains nothing compiles none of it.)
+template <class = void>
+class BasicSGD {
  public:
   /// Throws `Error` for a negative rate, momentum or decay, and for Nesterov without momentum or with dampening.
-  [[gnu::cold]] explicit SGD(ParameterList parameters, const SGDOptions& options = {})
+  [[gnu::cold]] explicit BasicSGD(ParameterList parameters, const SGDOptions& options = {})
       : parameters_(std::move(parameters)), options_(options), momentum_(parameters_.size()) {
     SHARDWISE_REQUIRE(options.lr >= 0,
                       detail::text("shardwise::optim::SGD: a learning rate of ", options.lr, "; it is not negative"));
@@ -130,5 +132,6 @@ class SGD {
   SGDOptions options_;
   std::vector<detail::Buffer> momentum_;
 };
+using SGD = BasicSGD<>;
 
 }  // namespace shardwise::optim

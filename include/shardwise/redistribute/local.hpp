@@ -99,6 +99,7 @@ struct FromLocalNode final : Node {
 };
 
 // The gradient of a plain part is the gradient of the tensor, pending where it was declared so.
+template <class = void>
 struct ToLocalNode final : Node {
   explicit ToLocalNode(std::uint32_t declared) : Node("to_local"), pending(declared) {}
   void backward(GradSlot& out) override { accumulate(*inputs[0], std::move(out.grad), pending); }
@@ -195,7 +196,7 @@ auto to_local_of(const X& x) {
         make_ref<OriginOn<typename X::Mesh>>(x.mesh_state(), remembered_placements(X::placements), x.impl()->global);
   if (wants_grad(x)) {
     constexpr PlacementList<sizeof...(G)> declared{placement_value<G>...};
-    auto node = make_node<ToLocalNode>(pending_axes(declared));
+    auto node = make_node<ToLocalNode<>>(pending_axes(declared));
     node->inputs.push_back(x.impl()->slot);
     record(local, std::move(node));
   }

@@ -18,7 +18,7 @@
 namespace shardwise::detail {
 
 // One tensor of them. Made from a plan that refers to `move`; stays where it was made.
-template <bool Interleaved>
+template <bool Interleaved, class = void>  // both kinds templates: compiled where they are called
 class PackedPart {
  public:
   PackedPart(const OwnedMove<Interleaved>& move, const void* in, void* out)
@@ -39,7 +39,8 @@ class PackedPart {
   bool shares() const { return plan_.shares(); }
 
  private:
-  friend class PackedShares;
+  template <class Part>
+  friend class BasicPackedShares;
 
   MovePlan plan_;
   PackedMove moved_;
@@ -47,8 +48,8 @@ class PackedPart {
   void* out_;
 };
 
-template <>
-class PackedPart<true> {
+template <class Unused>
+class PackedPart<true, Unused> {
  public:
   PackedPart(const OwnedMove<true>& move, const void* in, void* out)
       : plan_(move.plan()), reads_(plan_, move.dtype()), sizes_(reads_.sizes()), in_(in), out_(out) {}
@@ -69,18 +70,20 @@ class PackedPart<true> {
 };
 
 // The second half of a PackedPart that shares.
-class PackedShares {
+template <class Part = PackedPart<false>>
+class BasicPackedShares {
  public:
-  explicit PackedShares(const PackedPart<false>& part) : part_(part), shares_(part.moved_, part.out_) {}
+  explicit BasicPackedShares(const Part& part) : part_(part), shares_(part.moved_, part.out_) {}
 
   const PackedSizes& sizes() const { return shares_.sizes(); }
   void pack(int rank, std::size_t bytes, std::byte* to) const { std::memcpy(to, shares_.source(rank), bytes); }
   void unpack(const std::byte* const* in) const { part_.moved_.unpack(shares_, in, part_.out_); }
 
  private:
-  const PackedPart<false>& part_;
+  const Part& part_;
   PackedMove::Shares shares_;
 };
+using PackedShares = BasicPackedShares<>;
 
 // One exchange of all parts. In a message each begins at a whole line of the cache, as its elements need.
 template <class Comm, class Part>

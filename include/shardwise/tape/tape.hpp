@@ -181,11 +181,13 @@ struct Waiting {
     for (const Work& work : heap) work.slot->clear();
   }
 
+  template <class = void>
   void push(std::uint64_t sequence, const Ref<GradSlot>& slot) {
     heap.push_back({sequence, slot});
     for (std::size_t i = heap.size() - 1; i > 0 && heap[(i - 1) / 2].sequence < heap[i].sequence; i = (i - 1) / 2)
       std::swap(heap[(i - 1) / 2], heap[i]);
   }
+  template <class = void>
   Ref<GradSlot> pop() {
     Ref<GradSlot> top = std::move(heap[0].slot);
     heap.remove(0);

@@ -37,30 +37,31 @@ struct ThreadMessage {
 
 // The messages that wait for one rank. Taking one out, by the receiver or by a sender that gives up, decides whether
 // it is delivered.
-class ThreadMailbox {
+template <class Message = ThreadMessage>
+class BasicThreadMailbox {
  public:
-  void post(ThreadMessage& message) {
+  void post(Message& message) {
     const std::lock_guard lock(mutex_);
-    ThreadMessage** at = &first_;
+    Message** at = &first_;
     while (*at != nullptr) at = &(*at)->next;
     *at = &message;
     posts_.fetch_add(1);
   }
-  bool withdraw(ThreadMessage& message) {
-    return take_if([&](const ThreadMessage& m) { return &m == &message; }) != nullptr;
+  bool withdraw(Message& message) {
+    return take_if([&](const Message& m) { return &m == &message; }) != nullptr;
   }
-  ThreadMessage* take_from(int source) {
-    return take_if([&](const ThreadMessage& m) { return m.source == source; });
+  Message* take_from(int source) {
+    return take_if([&](const Message& m) { return m.source == source; });
   }
   std::uint32_t posts() const { return posts_.load(); }
 
  private:
   template <class Wanted>
-  ThreadMessage* take_if(Wanted wanted) {
+  Message* take_if(Wanted wanted) {
     const std::lock_guard lock(mutex_);
-    for (ThreadMessage** at = &first_; *at != nullptr; at = &(*at)->next)
+    for (Message** at = &first_; *at != nullptr; at = &(*at)->next)
       if (wanted(**at)) {
-        ThreadMessage* message = *at;
+        Message* message = *at;
         *at = message->next;
         return message;
       }
@@ -68,9 +69,10 @@ class ThreadMailbox {
   }
 
   std::mutex mutex_;
-  ThreadMessage* first_ = nullptr;
+  Message* first_ = nullptr;
   std::atomic<std::uint32_t> posts_{0};
 };
+using ThreadMailbox = BasicThreadMailbox<>;
 
 template <class = void>
 class BasicThreadGroup : public ThreadGate {

@@ -18,6 +18,7 @@ namespace shardwise::detail {
 // One of them: what each rank offers, kept alive until all have read. The entries are written before `arrived` counts
 // them, and not again before all ranks have taken.
 struct PostedExchange {
+  template <class = void>
   explicit PostedExchange(std::size_t ranks) : calls(ranks), held(ranks), in(ranks), posted(ranks) {}
 
   List<CallInfo> calls;

@@ -18,6 +18,7 @@
 namespace shardwise::detail {
 
 struct ThreadGate {
+  template <class = void>
   explicit ThreadGate(int ranks) : size(ranks), messages(static_cast<std::size_t>(ranks)) {}
 
   bool failed() const { return GateWord::failed(word.load()); }
