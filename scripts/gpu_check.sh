@@ -82,7 +82,7 @@ tests() {
 # Ranks on devices of their own, or two that share one.
 launched() { scripts/launch.sh -n $((count > 1 ? count : 2)) --backend nccl "$build/tests/launched_ranks"; }
 bench() { scripts/launch.sh -n "$count" --backend nccl --no-prefix "$build/bench/bench_redistribute" --backend nccl "$@"; }
-demo() { scripts/launch.sh -n "$count" --backend nccl --no-prefix "$build/examples/names" --backend nccl; }
+demo() { scripts/launch.sh -n "$count" --backend nccl --no-prefix "$build/examples/names_nccl"; }
 export -f devices configure tests launched bench demo
 export build count
 
@@ -93,7 +93,7 @@ if step 'configure' 60 configure && ! grep -q 'components:.*nccl' "$build/step.l
   tell 'skipped: no NCCL: name its folder in NCCL_HOME\n'
   exit 78
 fi
-if ((failed == 0)) && step 'build' 270 cmake --build "$build" --target test_cuda launched_ranks bench_redistribute names; then
+if ((failed == 0)) && step 'build' 270 cmake --build "$build" --target test_cuda launched_ranks bench_redistribute names_nccl; then
   step 'tests on the device' 100 tests
   step 'launched processes as ranks' 90 launched
   step 'benchmark: gates' 60 bench --gates

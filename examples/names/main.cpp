@@ -47,7 +47,8 @@ int main(int count, char** arguments) {
       return 0;
     }
     names::Options here = options;
-    if (const auto world = names::launched_world()) {
+    const auto world = names::launched_world();
+    if (world) {
       here.ranks = world->size();
       if (world->rank() != 0) return take_part(here);
     }

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <optional>
 #include <random>
+#include <type_traits>
+#include <utility>
 
 #include <shardwise/shardwise.hpp>
 
@@ -20,21 +22,25 @@ namespace {
 constexpr double learning_rate = 0.1;  // at first; it falls to nothing by the last step
 constexpr double momentum = 0.9;
 
+template <class X>
+using OnRank = std::remove_cvref_t<decltype(to_rank(std::declval<X>()))>;
+
 struct Batch {
-  Tensor<std::int64_t, 2> contexts;  // (batch, 8)
-  Tensor<std::int64_t, 1> targets;   // (batch)
+  OnRank<Tensor<std::int64_t, 2>> contexts;  // (batch, 8)
+  OnRank<Tensor<std::int64_t, 1>> targets;  // (batch)
 };
 
 // `count` examples, chosen by index(0), index(1), ...
 template <class Index>
 Batch make_batch(const Examples& examples, std::int64_t count, Index index) {
-  Batch batch{zeros<std::int64_t>({count, context_size}), zeros<std::int64_t>({count})};
+  auto contexts = zeros<std::int64_t>({count, context_size});
+  auto targets = zeros<std::int64_t>({count});
   for (std::int64_t row = 0; row < count; ++row) {
     const std::size_t i = index(row);
-    std::copy_n(examples.context(i), context_size, batch.contexts.data() + row * context_size);
-    batch.targets.data()[row] = examples.target(i);
+    std::copy_n(examples.context(i), context_size, contexts.data() + row * context_size);
+    targets.data()[row] = examples.target(i);
   }
-  return batch;
+  return {to_rank(contexts), to_rank(targets)};
 }
 
 // One step of gradient descent; the model may be sharded or not. The loss before it.
@@ -43,7 +49,7 @@ double train_step(const auto& model, optim::SGD& optimizer, const Batch& batch) 
   optimizer.zero_grad();
   backward(loss);
   optimizer.step();
-  return static_cast<double>(loss.item());
+  return static_cast<double>(from_rank(loss).item());
 }
 
 double mean_loss(const auto& model, const Examples& examples) {
@@ -55,7 +61,8 @@ double mean_loss(const auto& model, const Examples& examples) {
     const std::int64_t count = std::min(rows, all - first);
     const Batch batch =
         make_batch(examples, count, [&](std::int64_t row) { return static_cast<std::size_t>(first + row); });
-    sum += static_cast<double>(cross_entropy(model(batch.contexts), batch.targets).item()) * static_cast<double>(count);
+    const auto loss = from_rank(cross_entropy(model(batch.contexts), batch.targets));
+    sum += static_cast<double>(loss.item()) * static_cast<double>(count);
   }
   return sum / static_cast<double>(all);
 }
@@ -85,7 +92,7 @@ std::vector<std::vector<std::int64_t>> draw_words(const auto& model, std::int64_
     for (std::int64_t row = 0; row < count; ++row)
       std::copy_n(words[static_cast<std::size_t>(row)].end() - context_size, context_size,
                   contexts.data() + row * context_size);
-    const auto logits = model(contexts);
+    const auto logits = from_rank(model(to_rank(contexts)));
     for (std::int64_t row = 0; row < count; ++row) {
       auto& word = words[static_cast<std::size_t>(row)];
       const bool ended = word.back() == Vocabulary::end;
@@ -120,8 +127,9 @@ void train_on_rank(const World& world, const Options& options, const Corpus& cor
                    Result& result) {
   const bool reports = world.rank() == 0;
   const auto mesh = init_device_mesh<"tp">(world, {world.size()});
-  auto one_device = make_model<T>(corpus.vocabulary.size(), options.hidden, options.seed);
-  auto parallel = parallelize_module<plan>(one_device, mesh);
+  const auto made = make_model<T>(corpus.vocabulary.size(), options.hidden, options.seed);
+  auto parallel = parallelize_module<plan>(made, mesh);  // a copy
+  auto one_device = to_rank(made);
   optim::SGD one_device_optimizer(parameters(one_device), {.lr = learning_rate, .momentum = momentum});
   optim::SGD parallel_optimizer(parameters(parallel), {.lr = learning_rate, .momentum = momentum});
 
@@ -157,7 +165,7 @@ void train_on_rank(const World& world, const Options& options, const Corpus& cor
   if (reports) {
     result.parallel.held_out_loss = held_out_loss;
     result.invented = invented;
-    for_each_parameter(one_device, [&](std::string_view, const auto& p) { result.parameters += p.size(); });
+    for_each_parameter(made, [&](std::string_view, const auto& p) { result.parameters += p.size(); });
   }
 }
 

@@ -11,12 +11,12 @@ SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
 PROGRAMS = {
     "cmake": """case $1 in
   --build) mkdir -p "$2/tests" "$2/bench" "$2/examples"
-    for p in tests/launched_ranks bench/bench_redistribute examples/names; do cp "$0.$(basename $p)" "$2/$p"; done ;;
+    for p in tests/launched_ranks bench/bench_redistribute examples/names_nccl; do cp "$0.$(basename $p)" "$2/$p"; done ;;
   *) echo "-- shardwise: components: core;cuda;nccl" ;;
 esac""",
     "cmake.launched_ranks": "echo good; [ -n \"$SHARDWISE_RANK\" ] && [ \"$SHARDWISE_SIZE\" = 2 ]",
     "cmake.bench_redistribute": "echo 'skipped: one CUDA device'; exit 77",
-    "cmake.names": "echo the loss is NaN; exit 3",
+    "cmake.names_nccl": "echo the loss is NaN; exit 3",
     "ctest": "exit 8",
     "nvcc": "exit 1",
 }
