@@ -15,6 +15,7 @@
 #include <shardwise/redistribute/local.hpp>
 #include <shardwise/redistribute/other_mesh.hpp>
 
+#include "simulated_cuda/control.hpp"
 #include "simulated_cuda/ranks.hpp"
 
 namespace {
@@ -191,6 +192,59 @@ TEST_CASE("a tensor moves to another mesh of the same world, and its gradient ba
     const auto [a, b] = redistribute_all(to<Replicate, Replicate>(cyclic), to<Shard<0>, Shard<0>>(terms));
     seen.add(a);
     seen.add(b);
+  });
+}
+
+TEST_CASE("what NCCL moves as it lies, and what is sent from where it lies to where it belongs, takes no memory") {
+  check_none(on_ranks(3, [](const NcclCommunicator& world) {
+    const auto mesh = init_device_mesh<"tp">(world, {3});
+    const auto shards = distribute_tensor<Shard<0>>(counted<2>({6, 4}, 0), mesh);
+    const auto uneven = distribute_tensor<Shard<0>>(counted<2>({7, 4}, 1), mesh);
+    const auto terms = from_local<Partial<>>(to_device(counted<2>({6, 4}, world.rank())), mesh);
+    auto whole = redistribute<Replicate>(shards);
+    auto part = redistribute<Shard<0>>(terms);
+    auto all = redistribute<Replicate>(uneven);
+    const auto right = to_host(all.to_local());
+    world.barrier();
+    if (world.rank() == 0) simulated_cuda::fail_next("cudaMallocFromPoolAsync", cudaErrorUnknown);
+    redistribute_into(shards, whole);
+    redistribute_into(terms, whole);
+    redistribute_into(terms, part);
+    redistribute_into(uneven, all);
+    world.synchronize();
+    if (world.rank() == 0) {  // the failure is still there: nobody has asked for memory
+      try {
+        (void)Cuda::allocated(8);
+      } catch (const CudaError&) {
+        if (!equal(to_host(all.to_local()), right)) throw Error("wrong data");
+        return;
+      }
+      throw Error("memory was taken");
+    }
+  }));
+}
+
+TEST_CASE("sums in rank order have the bits of the host, whatever way they go") {
+  same_there(4, [](const auto& world, Seen& seen) {
+    const auto ordered = [&] {
+      if constexpr (std::is_same_v<std::remove_cvref_t<decltype(world)>, NcclCommunicator>)
+        return world.with_rank_order(true);
+      else
+        return world;
+    }();
+    const auto mesh = init_device_mesh<"dp", "tp">(ordered, {2, 2});
+    // 1e8 + 1 - 1e8 - 1: the order of the terms decides.
+    const float term[] = {1e8f, 1, -1e8f, -1};
+    Tensor<float, 2> mine({5, 6});
+    for (std::int64_t i = 0; i < mine.size(); ++i)
+      mine.data()[i] = term[world.rank()] * (1 + static_cast<float>(i) / 7);
+    const auto x = from_local<Partial<>, Partial<>>(there(mesh, mine), mesh);
+    seen.add(redistribute<Replicate, Replicate>(x));
+    seen.add(redistribute<Shard<0>, Replicate>(x));
+    seen.add(redistribute<Shard<0>, Shard<1>>(x));
+    seen.add(redistribute<Replicate, Shard<1>>(x));
+    seen.add(redistribute<On<"tp", Shard<1>>>(x));
+    seen.add(redistribute<On<"dp", Replicate>>(x));
   });
 }
 
