@@ -180,12 +180,28 @@ void check_random() {
       std::vector<T> want(static_cast<std::size_t>(n));
       const OnDevice<T> out(want.size());
       shardwise::fill_uniform<T>(want.data(), 7, 9, first, n, T(-1.5f), T(0.7f));
-      device::fill_uniform(dtype_of<T>, out.data(), 7, 9, first, n, -1.5, 0.7f, stream());
+      device::fill_uniform(dtype_of<T>, out.data(), 7, 9, {first, n}, -1.5, 0.7f, stream());
       CHECK(near(out.read(), want, 0));
       shardwise::fill_normal<T>(want.data(), 7, 9, first, n, T(1.0f), T(2.0f));
-      device::fill_normal(dtype_of<T>, out.data(), 7, 9, first, n, 1, 2, stream());
+      device::fill_normal(dtype_of<T>, out.data(), 7, 9, {first, n}, 1, 2, stream());
       CHECK(near(out.read(), want, 8));
     }
+  // Rows of rows: 2 x 4 of them, 3 elements each, two elements apart where they go.
+  for (const std::int64_t first : {0, 5}) {
+    const device::RandomRows rows{
+        .first = first, .length = 3, .rank = 2, .extents = {2, 4}, .index_strides = {101, 7}, .out_strides = {20, 5}};
+    std::vector<T> uniform(40), normal(40);
+    for (std::int64_t i = 0; i < 8; ++i) {
+      const std::int64_t at = i / 4 * 20 + i % 4 * 5, index = first + i / 4 * 101 + i % 4 * 7;
+      shardwise::fill_uniform<T>(uniform.data() + at, 7, 9, index, 3);
+      shardwise::fill_normal<T>(normal.data() + at, 7, 9, index, 3);
+    }
+    const OnDevice<T> a(uniform.size()), b(normal.size());
+    device::fill_uniform(dtype_of<T>, a.data(), 7, 9, rows, 0, 1, stream());
+    device::fill_normal(dtype_of<T>, b.data(), 7, 9, rows, 0, 1, stream());
+    CHECK(near(a.read(), uniform, 0));
+    CHECK(near(b.read(), normal, 8));
+  }
 }
 
 SHARDWISE_DEVICE_TEST("random numbers are those of the host, wherever a part begins") {

@@ -184,11 +184,21 @@ void embedding_backward(DType dtype, const void* dy, const std::int64_t* index, 
 
 // ---- random numbers -------------------------------------------------------------------------------------------------------------
 
-/// out[i] = low + (high - low) uniform_at(seed, draw, first + i): the bits of the host.
-void fill_uniform(DType dtype, void* out, std::uint64_t seed, std::uint64_t draw, std::int64_t first, std::int64_t n,
-                  double low, double high, const StreamView& stream);
-/// out[i] = mean + deviation normal_at(seed, draw, first + i), up to the rounding of the device's logarithm, sine and cosine.
-void fill_normal(DType dtype, void* out, std::uint64_t seed, std::uint64_t draw, std::int64_t first, std::int64_t n,
-                 double mean, double deviation, const StreamView& stream);
+/// Which elements of a global tensor are drawn: rows of `length`, the first one from the global index `first` on. Row (i_0, i_1, ...)
+/// begins sum i_d index_strides[d] behind it, and goes to sum i_d out_strides[d]. Rank 0: one row.
+struct RandomRows {
+  std::int64_t first = 0;
+  std::int64_t length = 0;
+  int rank = 0;
+  std::int64_t extents[max_rank] = {};
+  std::int64_t index_strides[max_rank] = {};
+  std::int64_t out_strides[max_rank] = {};
+};
+/// Each element = low + (high - low) uniform_at(seed, draw, its global index): the bits of the host.
+void fill_uniform(DType dtype, void* out, std::uint64_t seed, std::uint64_t draw, const RandomRows& rows, double low,
+                  double high, const StreamView& stream);
+/// Each element = mean + deviation normal_at(seed, draw, its global index), up to the rounding of the device's logarithm, sine and cosine.
+void fill_normal(DType dtype, void* out, std::uint64_t seed, std::uint64_t draw, const RandomRows& rows, double mean,
+                 double deviation, const StreamView& stream);
 
 }  // namespace shardwise::detail::device

@@ -9,6 +9,7 @@
 #include <shardwise/base/extents.hpp>
 #include <shardwise/cuda/copy.hpp>
 #include <shardwise/cuda/kernels.hpp>
+#include <shardwise/placement/walk.hpp>
 #include <shardwise/tape/tape.hpp>
 
 namespace shardwise::detail {
@@ -166,16 +167,29 @@ class DeviceCompute {
                           std::int64_t count, std::int64_t width, void* dtable) const {
     device::embedding_backward(dtype, dy, index, n, first, count, width, dtable, stream_);
   }
-  void fill_uniform(DType dtype, void* out, std::uint64_t seed, std::uint64_t draw, std::int64_t first, std::int64_t n,
+  /// `where`: the elements in the global tensor, and in `out`.
+  void fill_uniform(DType dtype, const Buffer& out, std::uint64_t seed, std::uint64_t draw, const Walk& where,
                     double low, double high) const {
-    device::fill_uniform(dtype, out, seed, draw, first, n, low, high, stream_);
+    device::fill_uniform(dtype, first_of(dtype, out, where), seed, draw, rows_of(where), low, high, stream_);
   }
-  void fill_normal(DType dtype, void* out, std::uint64_t seed, std::uint64_t draw, std::int64_t first, std::int64_t n,
+  void fill_normal(DType dtype, const Buffer& out, std::uint64_t seed, std::uint64_t draw, const Walk& where,
                    double mean, double deviation) const {
-    device::fill_normal(dtype, out, seed, draw, first, n, mean, deviation, stream_);
+    device::fill_normal(dtype, first_of(dtype, out, where), seed, draw, rows_of(where), mean, deviation, stream_);
   }
 
  private:
+  static void* first_of(DType dtype, const Buffer& out, const Walk& where) {
+    return out.data() + where.start_b * static_cast<std::int64_t>(size_of(dtype));
+  }
+  static device::RandomRows rows_of(const Walk& where) {
+    device::RandomRows rows{.first = where.start_a, .length = where.extent[where.rank - 1], .rank = where.rank - 1};
+    for (int d = 0; d < rows.rank; ++d) {
+      rows.extents[d] = where.extent[d];
+      rows.index_strides[d] = where.stride_a[d];
+      rows.out_strides[d] = where.stride_b[d];
+    }
+    return rows;
+  }
   BadIndices* noted() const {
     record_pinned(bad_indices(), stream_);
     return bad_indices().as<BadIndices>();

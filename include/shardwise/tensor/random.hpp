@@ -44,20 +44,41 @@ void for_each_run(const X& x, Run&& run) {
   }
 }
 
+// The same as walks: few, for a memory that takes rows of rows at once.
+template <class X, class Rows>
+void for_each_walk(const X& x, Rows&& rows) {
+  if constexpr (X::distributed && !is_interleaved(X::placements)) {
+    const Box held = local_box(x.mesh(), X::placements, x.impl()->global);
+    const Walk w = walk(held, whole_box(x.impl()->global), held);
+    if (!w.empty) rows(w);
+  } else {
+    for_each_run(x, [&](std::int64_t index, std::int64_t at, std::int64_t n) {
+      Walk w{};
+      w.rank = 1;
+      w.extent[0] = n;
+      w.start_a = index;
+      w.start_b = at;
+      rows(w);
+    });
+  }
+}
+
 // One draw: a uniform number of type T for each element that x has here, to `out`, which lies where x does.
 template <class T, class X>
 void draw_uniform(const X& x, const Buffer& out, T low, T high) {
   RandomState& state = random_state();
   const std::uint64_t draw = state.draw++;
-  for_each_run(x, [&](std::int64_t index, std::int64_t at, std::int64_t n) {
-    if constexpr (on_host<typename X::layout_type>)
+  if constexpr (on_host<typename X::layout_type>) {
+    for_each_run(x, [&](std::int64_t index, std::int64_t at, std::int64_t n) {
       fill_uniform(out.as<T>() + at, state.seed, draw, index, n, low, high);
-    else
-      typename space_of<typename X::layout_type>::Compute(out).fill_uniform(
-          dtype_of<T>, out.as<T>() + at, state.seed, draw, index, n,
-          static_cast<double>(static_cast<Accumulator<T>>(low)),
-          static_cast<double>(static_cast<Accumulator<T>>(high)));
-  });
+    });
+  } else {
+    const auto number = [](T v) { return static_cast<double>(static_cast<Accumulator<T>>(v)); };
+    const typename space_of<typename X::layout_type>::Compute compute(out);
+    for_each_walk(x, [&](const Walk& w) {
+      compute.fill_uniform(dtype_of<T>, out, state.seed, draw, w, number(low), number(high));
+    });
+  }
 }
 
 template <class X>
@@ -71,13 +92,15 @@ X fill_with_normal(X x) {
   using T = typename X::value_type;
   RandomState& state = random_state();
   const std::uint64_t draw = state.draw++;
-  for_each_run(x, [&](std::int64_t index, std::int64_t at, std::int64_t n) {
-    if constexpr (on_host<typename X::layout_type>)
+  if constexpr (on_host<typename X::layout_type>) {
+    for_each_run(x, [&](std::int64_t index, std::int64_t at, std::int64_t n) {
       fill_normal(x.data() + at, state.seed, draw, index, n, static_cast<T>(0.0f), static_cast<T>(1.0f));
-    else
-      typename space_of<typename X::layout_type>::Compute(x.impl()->buffer)
-          .fill_normal(dtype_of<T>, x.device_data() + at, state.seed, draw, index, n, 0, 1);
-  });
+    });
+  } else {
+    const Buffer& out = x.impl()->buffer;
+    const typename space_of<typename X::layout_type>::Compute compute(out);
+    for_each_walk(x, [&](const Walk& w) { compute.fill_normal(dtype_of<T>, out, state.seed, draw, w, 0, 1); });
+  }
   return x;
 }
 

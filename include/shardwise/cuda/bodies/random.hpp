@@ -6,26 +6,31 @@
 
 #include <shardwise/base/host_device.hpp>
 #include <shardwise/base/philox.hpp>
+#include <shardwise/cuda/bodies/index.hpp>
 
 namespace shardwise::detail::device {
 
-/// out[i] = finish(value of the element with global index first + i). Index: a block of Philox.
+/// Each element = finish(value of its global index). Index: a block of Philox in a row.
 template <class T, class Block, class Finish>
 struct RandomBody {
   static constexpr std::int64_t lanes = philox_lanes<T>;
   T* out;
-  std::int64_t first;
-  std::int64_t count;
+  std::int64_t first;  // global index of the first row
+  std::int64_t length;
+  Divider blocks;  // that a row meets at most
+  TwoStrides<max_rank> rows;  // in the global tensor, in `out`
   Block block;
   Finish finish;
 
-  std::int64_t blocks() const { return count > 0 ? (first + count - 1) / lanes - first / lanes + 1 : 0; }
-  SHARDWISE_HOST_DEVICE void operator()(std::int64_t b) const {
-    const std::int64_t number = first / lanes + b;
+  SHARDWISE_HOST_DEVICE void operator()(std::int64_t index) const {
+    const std::int64_t row = blocks.divide(index);
+    const Offsets offset = rows.at(row);
+    const std::int64_t begin = first + offset.a;
+    const std::int64_t number = begin / lanes + (index - row * blocks.divisor);
     const auto values = block(static_cast<std::uint64_t>(number));
     for (int lane = 0; lane < lanes; ++lane) {
-      const std::int64_t i = number * lanes + lane - first;
-      if (i >= 0 && i < count) out[i] = finish(values[static_cast<std::size_t>(lane)]);
+      const std::int64_t i = number * lanes + lane - begin;
+      if (i >= 0 && i < length) out[offset.b + i] = finish(values[static_cast<std::size_t>(lane)]);
     }
   }
 };
