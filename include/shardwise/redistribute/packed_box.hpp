@@ -30,6 +30,7 @@ class PackedBox {
   }
 
   // Writes the bytes [at, at + bytes) of it to `to`.
+  template <class = void>
   void pack(const std::byte* tensor, std::size_t at, std::size_t bytes, std::byte* to) const {
     for_each_row_in(at, bytes, [&](std::int64_t start, std::int64_t rows, std::int64_t step, std::int64_t n) {
       if (rows == 0)
@@ -40,6 +41,7 @@ class PackedBox {
     });
   }
   // And back. `stream`: past the caches; stream_fence() must follow.
+  template <class = void>
   void unpack(const std::byte* from, std::size_t at, std::size_t bytes, std::byte* tensor, bool stream) const {
     for_each_row_in(at, bytes, [&](std::int64_t start, std::int64_t rows, std::int64_t step, std::int64_t n) {
       if (rows == 0)

@@ -20,6 +20,8 @@
 namespace shardwise::detail {
 
 // The parts as boxes of the whole: sent from where they lie, or packed piece by piece, and placed where they belong.
+// A template, so that a unit that sends no messages compiles none of it.
+template <class = void>
 class DistributedBoxes {
  public:
   DistributedBoxes(const GridView& whole, const GridView& parts, const Extents& global, DType dtype, int root, int rank,
@@ -62,7 +64,7 @@ template <bool Interleaved, ExchangesPacked Comm>
 void distribute_packed(const Comm& group, const GridView& whole, const GridView& parts, const Extents& global,
                        DType dtype, const CallInfo& call, const void* in, void* out, std::size_t bytes) {
   if constexpr (!Interleaved) {
-    const DistributedBoxes boxes(whole, parts, global, dtype, call.root, group.rank(), in, out);
+    const DistributedBoxes<> boxes(whole, parts, global, dtype, call.root, group.rank(), in, out);
     if (bytes > 0 && boxes.sizes().receives()[static_cast<std::size_t>(call.root)] == 0) std::memset(out, 0, bytes);
     group.exchange_packed(call, boxes.sizes().sends(), boxes.sizes().receives(), boxes, [](const Peers&) {});
   } else {

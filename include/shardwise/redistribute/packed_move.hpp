@@ -38,15 +38,18 @@ class PackedSizes {
   Buffer bytes_;
 };
 
-class PackedMove {
+// A template, so that a unit that sends no messages compiles none of it.
+template <class = void>
+class BasicPackedMove {
  public:
-  PackedMove(const MovePlan& plan, const Extents& global, DType dtype) : plan_(plan), global_(global), dtype_(dtype) {}
+  BasicPackedMove(const MovePlan& plan, const Extents& global, DType dtype)
+      : plan_(plan), global_(global), dtype_(dtype) {}
 
   // What every rank takes of this one's input: from where it lies, or packed piece by piece; and what this one takes to where it
   // belongs: straight there, or unpacked piece by piece. But for sums, whose terms are added up once all are here.
   class Inputs {
    public:
-    Inputs(const PackedMove& move, const void* in, void* out)
+    Inputs(const BasicPackedMove& move, const void* in, void* out)
         : in_(static_cast<const std::byte*>(in)), out_(static_cast<std::byte*>(out)),
           sizes_(static_cast<std::size_t>(move.plan_.group_size())),
           boxes_(2 * static_cast<std::size_t>(move.plan_.group_size()) * sizeof(PackedBox)),
@@ -115,7 +118,7 @@ class PackedMove {
   // if at all.
   class Shares {
    public:
-    Shares(const PackedMove& move, void* out)
+    Shares(const BasicPackedMove& move, void* out)
         : move_(move), out_(static_cast<std::byte*>(out)), sizes_(static_cast<std::size_t>(move.plan_.group_size())),
           places_(static_cast<std::size_t>(move.plan_.group_size()) * sizeof(std::byte*)) {
       const std::int64_t mine = move.bytes_of_shares(move.plan_);
@@ -149,7 +152,7 @@ class PackedMove {
     }
 
    private:
-    const PackedMove& move_;
+    const BasicPackedMove& move_;
     std::byte* out_;
     PackedSizes sizes_;
     Buffer places_, packed_;
@@ -240,6 +243,7 @@ class PackedMove {
   const Extents& global_;
   DType dtype_;
 };
+using PackedMove = BasicPackedMove<>;
 
 // Ranks: all of the group.
 template <ExchangesPacked Comm>
