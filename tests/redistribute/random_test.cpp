@@ -13,6 +13,7 @@
 #include <shardwise/redistribute/redistribute.hpp>
 
 #include "redistribute/oracle.hpp"
+#include "redistribute/random_case.hpp"
 #include "support/limited_threads.hpp"
 #include "support/slow_build.hpp"
 
@@ -21,58 +22,11 @@ using namespace test;
 
 namespace {
 
-struct Random {
-  explicit Random(std::uint64_t seed) : state(seed) {}
-  std::uint64_t state;
-  std::int64_t below(std::int64_t n) {  // splitmix64
-    std::uint64_t z = state += 0x9e3779b97f4a7c15ull;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return static_cast<std::int64_t>(((z ^ (z >> 31)) >> 11) % static_cast<std::uint64_t>(n));
-  }
-};
-
-Case random_case(Random& random, const Index& mesh, bool ordered) {
-  Case c;
-  c.mesh = mesh;
-  const std::int64_t sizes[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16};
-  const std::int64_t rank = random.below(12) == 0 ? 0 : 1 + random.below(4);
-  std::int64_t elements = 1;
-  for (std::int64_t d = 0; d < rank; ++d) {
-    std::int64_t n = sizes[random.below(12)];
-    if (n == 0 && random.below(4) != 0) n = 11;
-    if (elements * n > 150) n = 1 + random.below(2);
-    elements *= n;
-    c.global.push_back(n);
-  }
-  if (rank == 2 && random.below(300) == 0) c.global = {67, 1 + random.below(150)};  // beyond what is staged
-  const bool linear = !ordered || random.below(3) != 0;  // complex numbers have no order
-  const ReduceOp others[] = {ReduceOp::max, ReduceOp::min, ReduceOp::product};
-  const ReduceOp other = others[random.below(3)];
-  const auto plain = [&] {
-    return rank > 0 && random.below(3) != 0 ? detail::shard_value(static_cast<int>(random.below(rank)))
-                                            : detail::replicate_value();
-  };
-  for (std::size_t a = 0; a < mesh.size(); ++a) {
-    PlacementValue from = plain();
-    if (random.below(3) == 0)
-      from = detail::partial_value(!linear ? other : random.below(3) == 0 ? ReduceOp::avg : ReduceOp::sum);
-    PlacementValue to = plain();
-    const std::int64_t what = random.below(6);
-    if (what == 0) to = from;
-    if (what == 1 && linear && !from.is_partial()) to = detail::partial_value();
-    c.from.push_back(from);
-    c.to.push_back(to);
-  }
-  c.salt = random.below(1000);
-  return c;
-}
-
 // The last two are what ranks do that are processes of one host, and of several.
 enum class Path { as_users_move, straight_from_peers, axis_by_axis, reading_peers, in_messages };
 
 // The terms of a sum are free: step by step, the chunk that a rank keeps as its term may be another one than at once.
-Path random_path(Random& random, const Case& c) {
+Path random_path(SplitMix& random, const Case& c) {
   const auto path = static_cast<Path>(random.below(5));
   for (std::size_t a = 0; a < c.from.size(); ++a)
     if (c.from[a].is_shard() && c.to[a].is_partial() && path == Path::axis_by_axis) return Path::as_users_move;
@@ -127,7 +81,7 @@ std::int64_t move_and_compare(const Mesh& mesh, const Case& c, Path path, std::u
 
 template <class Mesh>
 std::int64_t run_one(const Mesh& mesh, std::uint64_t seed, Failures& failures, Case& c) {
-  Random random(seed * 4096 + static_cast<std::uint64_t>(mesh.size()));
+  SplitMix random{seed * 4096 + static_cast<std::uint64_t>(mesh.size())};
   const std::int64_t type = random.below(16);
   c = random_case(random, Index(mesh.shape().begin(), mesh.shape().end()), type != 0);
   const Path path = random_path(random, c);
@@ -179,7 +133,7 @@ void cases(const std::int64_t (&shape)[N], int wanted) {
   });
   for (int i = 0; i < count; ++i) {
     const std::uint64_t seed = first + static_cast<std::uint64_t>(i);
-    Random random(seed * 4096 + static_cast<std::uint64_t>(ranks));
+    SplitMix random{seed * 4096 + static_cast<std::uint64_t>(ranks)};
     const std::int64_t type = random.below(16);
     const Case c = random_case(random, Index(std::begin(shape), std::end(shape)), type != 0);
     if (random_path(random, c) == Path::axis_by_axis) continue;  // its steps may be largest on different ranks
