@@ -230,6 +230,12 @@ SHARDWISE_TEST_RANKS("RN-11 RN-12 a sharded random tensor is the dense one, what
   CHECK(!equal(first, rand<float>({100})));
 }
 
+TEST_CASE("a plain tensor is its own part and its own whole") {
+  const auto x = arange<float>(3);
+  CHECK(x.to_local().data() == x.data());
+  CHECK(x.full_tensor().data() == x.data());
+}
+
 TEST_CASE("arange counts in row-major order, by a shape or by a number") {
   const auto x = arange<float>({2, 3});
   CHECK(x.shape() == Shape<2>{2, 3});

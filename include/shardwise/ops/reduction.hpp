@@ -1,6 +1,7 @@
 // sum and mean, over everything or one dimension, with their placement rules and gradients. Layer: ops.
 #pragma once
 
+#include <concepts>
 #include <memory>
 #include <utility>
 
@@ -145,6 +146,30 @@ auto mean(const BasicTensor<T, R, L>& x) {
 template <int D, FieldElement T, std::size_t R, class L>
 auto mean(const BasicTensor<T, R, L>& x) {
   return detail::along<true, D>(x);
+}
+/// Nothing: integers have no mean.
+template <int... D, Element T, std::size_t R, class L>
+  requires(!FieldElement<T>)
+auto mean(const BasicTensor<T, R, L>& x) {
+  static_assert(FieldElement<T>,
+                "shardwise::mean: [O29] integers have no mean of their own type; cast<float>(x) first");
+  return x;
+}
+
+/// Nothing: a dimension is known to the compiler.
+template <Element T, std::size_t R, class L, std::integral... I>
+  requires(sizeof...(I) > 0)
+auto sum(const BasicTensor<T, R, L>& x, I...) {
+  static_assert(detail::dimensions_are_template_arguments<I...>,
+                "shardwise::sum: [O30] the dimension stands in angle brackets: sum<0>(x)");
+  return x;
+}
+template <Element T, std::size_t R, class L, std::integral... I>
+  requires(sizeof...(I) > 0)
+auto mean(const BasicTensor<T, R, L>& x, I...) {
+  static_assert(detail::dimensions_are_template_arguments<I...>,
+                "shardwise::mean: [O30] the dimension stands in angle brackets: mean<0>(x)");
+  return x;
 }
 
 }  // namespace shardwise

@@ -181,6 +181,10 @@ void require_same_mesh(const char* function, const A& a, const B& b) {
     SHARDWISE_REQUIRE(a.mesh() == b.mesh(), text(function, ": the operands lie on different meshes"));
 }
 
+// Of dimensions that are given at run time: never.
+template <class... Dimension>
+inline constexpr bool dimensions_are_template_arguments = false;
+
 // Two operands and a plain one: what to write instead.
 #define SHARDWISE_SAME_HOME(function, A, B)                                                                        \
   static_assert(::shardwise::detail::same_home<A, B>,                                                              \

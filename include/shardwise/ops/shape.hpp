@@ -2,6 +2,7 @@
 // gradients. A reshape that would have to move data between ranks is refused. Layer: ops.
 #pragma once
 
+#include <concepts>
 #include <memory>
 #include <string>
 #include <utility>
@@ -192,6 +193,14 @@ auto reshape(const BasicTensor<T, R, L>& x, const Shape<RY>& shape) {
 template <class... P, Element T, std::size_t R, class L, std::size_t RY>
 auto reshape(const BasicTensor<T, R, L>& x, const std::int64_t (&shape)[RY]) {
   return reshape<P...>(x, detail::to_shape(shape));
+}
+
+/// Nothing: dimensions are known to the compiler.
+template <Element T, std::size_t R, class L, std::integral... I>
+auto transpose(const BasicTensor<T, R, L>& x, I...) {
+  static_assert(detail::dimensions_are_template_arguments<I...>,
+                "shardwise::transpose: [O30] both dimensions stand in angle brackets: transpose<0, 1>(x)");
+  return x;
 }
 
 /// Dimensions A and B change places; contiguous again. A shard follows its dimension. PyTorch: `torch.transpose`.

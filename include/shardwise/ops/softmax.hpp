@@ -2,6 +2,7 @@
 // every rank. Layer: ops.
 #pragma once
 
+#include <concepts>
 #include <memory>
 #include <string>
 #include <utility>
@@ -151,6 +152,21 @@ BasicTensor<T, R, L> softmax(const BasicTensor<T, R, L>& x) {
 template <int D = -1, RealElement T, std::size_t R, class L>
 BasicTensor<T, R, L> log_softmax(const BasicTensor<T, R, L>& x) {
   return detail::softmax_along<true, D>(x);
+}
+/// Nothing: a dimension is known to the compiler.
+template <RealElement T, std::size_t R, class L, std::integral... I>
+  requires(sizeof...(I) > 0)
+BasicTensor<T, R, L> softmax(const BasicTensor<T, R, L>& x, I...) {
+  static_assert(detail::dimensions_are_template_arguments<I...>,
+                "shardwise::softmax: [O30] the dimension stands in angle brackets: softmax<-1>(x)");
+  return x;
+}
+template <RealElement T, std::size_t R, class L, std::integral... I>
+  requires(sizeof...(I) > 0)
+BasicTensor<T, R, L> log_softmax(const BasicTensor<T, R, L>& x, I...) {
+  static_assert(detail::dimensions_are_template_arguments<I...>,
+                "shardwise::log_softmax: [O30] the dimension stands in angle brackets: log_softmax<-1>(x)");
+  return x;
 }
 
 /// Cross entropy of logits (N, C, ...) against class indices (N, ...): `cross_entropy(logits, targets)` is the mean over rows,

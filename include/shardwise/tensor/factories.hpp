@@ -139,6 +139,16 @@ bool equal(const Tensor<T, R>& a, const Tensor<T, R>& b) {
   return true;
 }
 
+/// Nothing: ranks that compare their parts alone would disagree.
+template <class A, class B>
+  requires(detail::is_tensor<A> && detail::is_tensor<B> && (A::distributed || B::distributed))
+bool equal(const A&, const B&) {
+  static_assert(
+      !A::distributed && !B::distributed,
+      "shardwise::equal: [E1] plain tensors are compared: x.full_tensor() is the whole, x.to_local() this rank's part");
+  return false;
+}
+
 /// Tolerances of `allclose`: |a - b| <= atol + rtol * |b|, PyTorch's defaults.
 struct Tolerance {
   double rtol = 1e-5;
@@ -168,6 +178,15 @@ bool allclose(const Tensor<T, R>& a, const Tensor<T, R>& b, const Tolerance& tol
     }
   }
   return true;
+}
+
+template <class A, class B>
+  requires(detail::is_tensor<A> && detail::is_tensor<B> && (A::distributed || B::distributed))
+bool allclose(const A&, const B&, const Tolerance& = {}) {
+  static_assert(
+      !A::distributed && !B::distributed,
+      "shardwise::allclose: [E1] plain tensors are compared: x.full_tensor() is the whole, x.to_local() this rank's part");
+  return false;
 }
 
 }  // namespace shardwise

@@ -326,11 +326,12 @@ class BasicTensor {
   }
 
   /// This rank's part as a plain tensor that shares its elements; `to_local<G...>(x)` where the gradient of the
-  /// part means something else than the placement says. PyTorch: `DTensor.to_local`.
-  auto to_local() const
-    requires distributed
-  {
-    return detail::to_local_of<>(*this);
+  /// part means something else than the placement says. A plain tensor is its own part. PyTorch: `DTensor.to_local`.
+  auto to_local() const {
+    if constexpr (distributed)
+      return detail::to_local_of<>(*this);
+    else
+      return *this;
   }
   /// The whole tensor on every rank; a plain tensor is its own. PyTorch: `DTensor.full_tensor`.
   auto full_tensor() const {
