@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstddef>
+#include <type_traits>
 
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/comm/call.hpp>
@@ -53,19 +54,13 @@ inline constexpr bool on_host<Local<Space>> = Space::value == MemorySpace::host;
 template <class M, Placement... P>
 inline constexpr bool on_host<Distributed<M, P...>> = mesh_on_host<M>;
 
-template <bool on_host>
-struct space_where {
-  using type = Host;
-};
-template <>
-struct space_where<false> {
-  using type = Cuda;
-};
 // The memory space of the tensors on a mesh, and of a layout.
 template <class Mesh>
-using space_on = typename space_where<mesh_on_host<Mesh>>::type;
+using space_on = std::conditional_t<mesh_on_host<Mesh>, Host, Cuda>;
 template <class Layout>
-using space_of = typename space_where<on_host<Layout>>::type;
+using space_of = std::conditional_t<on_host<Layout>, Host, Cuda>;
+template <class Space>
+inline constexpr bool is_host = on_host<Local<Space>>;
 template <class Space>
 inline constexpr bool is_host = on_host<Local<Space>>;
 // The layout of this rank's part as a plain tensor.
