@@ -1,4 +1,5 @@
-// Elementwise operators, sums and copies of tensors on a device, against the host's: values and gradients.
+// Elementwise operators, sums and copies of tensors on a device, against the host's: values and gradients. A type of each kind: the
+// kernels' own tests go through all of them.
 #include <cstdint>
 
 #include <shardwise/ops/cast.hpp>
@@ -34,12 +35,7 @@ void arithmetic() {
 
 SHARDWISE_DEVICE_TEST("arithmetic on a device, with broadcasting and scalars, is the host's") {
   arithmetic<float>();
-  arithmetic<double>();
-  arithmetic<shardwise::bfloat16>();
-  arithmetic<shardwise::half>();
-  arithmetic<std::complex<float>>();
   arithmetic<std::complex<double>>();
-  arithmetic<std::int32_t>();
   arithmetic<std::int64_t>();
 }
 
@@ -61,9 +57,7 @@ void functions() {
 
 SHARDWISE_DEVICE_TEST("functions of one tensor on a device are the host's") {
   functions<float>();
-  functions<double>();
   functions<shardwise::bfloat16>();
-  functions<shardwise::half>();
 }
 
 template <class T>
@@ -81,9 +75,6 @@ void sums() {
 
 SHARDWISE_DEVICE_TEST("sums and means on a device are the host's") {
   sums<float>();
-  sums<double>();
-  sums<shardwise::bfloat16>();
-  sums<shardwise::half>();
   sums<std::complex<double>>();
 }
 
@@ -100,10 +91,6 @@ void copies() {
 
 SHARDWISE_DEVICE_TEST("transpose, reshape and concat on a device are the host's") {
   copies<float>();
-  copies<double>();
-  copies<shardwise::bfloat16>();
-  copies<std::complex<float>>();
-  copies<std::int64_t>();
   copies<std::uint8_t>();
 }
 
