@@ -61,8 +61,6 @@ template <class Layout>
 using space_of = std::conditional_t<on_host<Layout>, Host, Cuda>;
 template <class Space>
 inline constexpr bool is_host = on_host<Local<Space>>;
-template <class Space>
-inline constexpr bool is_host = on_host<Local<Space>>;
 // The layout of this rank's part as a plain tensor.
 template <class Layout>
 using local_layout_of = Local<space_of<Layout>>;
