@@ -9,7 +9,6 @@
 
 #include <shardwise/backends/gloo/connection.hpp>
 
-
 namespace {
 
 using shardwise::detail::connected_socket;
