@@ -159,6 +159,71 @@ SHARDWISE_DEVICE_TEST("terms that were packed, and one that was not, are added u
   random_reductions<bfloat16>(28, 2, {ReduceOp::max}, 200);
 }
 
+// Positions in rising order, with gaps, each times a stride.
+std::vector<std::int64_t> random_positions(Random& random, std::int64_t n, std::int64_t stride, std::int64_t& end) {
+  std::vector<std::int64_t> list;
+  std::int64_t at = 0;
+  for (std::int64_t i = 0; i < n; ++i, ++at) {
+    at += random.below(3);
+    list.push_back(at * stride);
+  }
+  end = at * stride + 1;
+  return list;
+}
+
+template <class T>
+void random_lists(std::uint64_t seed, int rounds, std::size_t shift_bytes = 0) {
+  Random random{seed};
+  for (int round = 0; round < rounds; ++round) {
+    const int rank = static_cast<int>(random.below(4));
+    device::ListedCopy copy{};
+    copy.rank = rank;
+    std::int64_t n = 1, stride = 1;
+    std::vector<std::vector<std::int64_t>> lists(static_cast<std::size_t>(rank));
+    std::vector<OnDevice<std::int64_t>> there(static_cast<std::size_t>(rank), OnDevice<std::int64_t>(0));
+    for (int d = rank - 1; d >= 0; --d) {
+      copy.extents[d] = random.below(8) == 0 ? 0 : 1 + random.below(6);
+      n *= copy.extents[d];
+      const auto k = static_cast<std::size_t>(d);
+      lists[k] = random_positions(random, copy.extents[d], stride, stride);
+      there[k] = OnDevice<std::int64_t>(lists[k]);
+    }
+    // Out of a tensor, one after the other, and back.
+    const std::vector<T> tensor = random_values<T>(random, stride);
+    std::vector<T> packed(static_cast<std::size_t>(n)), back(tensor.size());
+    for (std::int64_t i = 0; i < n; ++i) {
+      std::int64_t at = 0, rest = i;
+      for (int d = rank - 1; d >= 0; --d) {
+        at += lists[static_cast<std::size_t>(d)][static_cast<std::size_t>(rest % copy.extents[d])];
+        rest /= copy.extents[d];
+      }
+      packed[static_cast<std::size_t>(i)] = tensor[static_cast<std::size_t>(at)];
+      back[static_cast<std::size_t>(at)] = tensor[static_cast<std::size_t>(at)];
+    }
+    const OnDevice<T> from(tensor), to(back.size());
+    const OnDevice<unsigned char> middle(static_cast<std::size_t>(n) * sizeof(T) + shift_bytes);
+    for (int d = 0; d < rank; ++d) copy.src_offsets[d] = there[static_cast<std::size_t>(d)].data();
+    copy.src = from.data();
+    copy.dst = middle.data() + shift_bytes;
+    device::copy_listed(sizeof(T), copy, stream());
+    const std::vector<unsigned char> bytes = middle.read();
+    CHECK((n == 0 || std::memcmp(bytes.data() + shift_bytes, packed.data(), packed.size() * sizeof(T)) == 0));
+    std::swap(copy.src_offsets, copy.dst_offsets);
+    copy.src = middle.data() + shift_bytes;
+    copy.dst = to.data();
+    device::copy_listed(sizeof(T), copy, stream());
+    CHECK(near(to.read(), back, 0));
+  }
+}
+
+SHARDWISE_DEVICE_TEST("lists of positions are packed and placed, complex numbers at a multiple of their half too") {
+  random_lists<std::uint8_t>(41, 15);
+  random_lists<half>(42, 15);
+  random_lists<float>(43, 30);
+  random_lists<std::complex<double>>(44, 15);
+  random_lists<std::complex<float>>(45, 15, 4);
+}
+
 SHARDWISE_DEVICE_TEST("complex terms have no maximum") {
   const OnDevice<std::complex<float>> x(4), y(4);
   BoxCopy box{};
