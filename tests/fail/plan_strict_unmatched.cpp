@@ -6,14 +6,10 @@
 #include <shardwise/backends/thread.hpp>
 #include <shardwise/shardwise.hpp>
 
-using namespace shardwise;
+#include "support/mlp.hpp"
 
-template <class Scope = Unsharded<float>>
-struct Mlp {
-  Child<Scope, "net1", nn::Linear> net1;
-  Child<Scope, "net2", nn::Linear> net2;
-  auto operator()(const auto& x) const { return net2(relu(net1(x))); }
-};
+using namespace shardwise;
+using test::Mlp;
 using Mesh = decltype(init_device_mesh<"tp">(std::declval<ThreadCommunicator>(), {4}));
 
 #if SHARDWISE_EXPECT_FAIL

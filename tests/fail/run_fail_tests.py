@@ -31,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 
+HERE = pathlib.Path(__file__).resolve().parent
 LIMIT = 8
 TWINS = 16  # in a unit
 EXPECT = re.compile(r"^\s*//\s*expect-error(?:\((g\+\+|clang)\))?:\s*(.+?)\s*$", re.M)
@@ -62,7 +63,7 @@ class Compiler:
         self.name = "clang" if "clang" in version else "g++"
         caret = "-fno-caret-diagnostics" if self.name == "clang" else "-fno-diagnostics-show-caret"
         self.command = [options.compiler, "-std=c++20", "-fsyntax-only", "-fdiagnostics-color=never", caret]
-        self.command += [f"-I{folder}" for folder in options.include]
+        self.command += [f"-I{folder}" for folder in [*options.include, HERE.parent]]
         self.forgotten = []
         self.good_twins = set()
         self.eigen = options.eigen
@@ -204,7 +205,7 @@ def main():
     compiler = Compiler(options)
     if options.self_test:
         return self_test(compiler)
-    files = options.files or sorted(pathlib.Path(__file__).resolve().parent.glob("*.cpp"))
+    files = options.files or sorted(HERE.glob("*.cpp"))
     files = [file.resolve() for file in files]
     with tempfile.TemporaryDirectory() as folder:
         shared = not options.no_precompiled and len(files) > 4

@@ -6,16 +6,11 @@
 
 #include <shardwise/shardwise.hpp>
 
+#include "support/mlp.hpp"
+
 namespace test {
 
 using namespace shardwise;
-
-template <class Scope = Unsharded<float>>
-struct Mlp {
-  Child<Scope, "net1", nn::Linear> net1;
-  Child<Scope, "net2", nn::Linear> net2;
-  auto operator()(const auto& x) const { return net2(relu(net1(x))); }
-};
 
 inline Mlp<> mlp(std::int64_t in, std::int64_t hidden, std::int64_t out, std::uint64_t seed = 5) {
   manual_seed(seed);
