@@ -16,8 +16,8 @@ using shardwise::reshape;
 
 template <class T>
 void arithmetic() {
-  const auto a = random_tensor<T>(1, {3, 1, 5}), b = random_tensor<T>(2, {4, 5}, 1, 2),
-             c = random_tensor<T>(3, {3, 4, 1}, 1, 2);
+  const Tensor<T, 3> a = random_tensor<T>(1, {3, 1, 5}), c = random_tensor<T>(3, {3, 4, 1}, 1, 2);
+  const Tensor<T, 2> b = random_tensor<T>(2, {4, 5}, 1, 2);
   check_on_device("a + b", 2, [](const auto& x, const auto& y) { return x + y; }, a, b);
   check_on_device("a - b", 8, [](const auto& x, const auto& y) { return x - y; }, a, c);
   check_on_device("a * b", 16, [](const auto& x, const auto& y) { return x * y; }, a, b);
@@ -41,7 +41,8 @@ SHARDWISE_DEVICE_TEST("arithmetic on a device, with broadcasting and scalars, is
 
 template <class T>
 void functions() {
-  const auto x = random_tensor<T>(1, {7, 9}), positive = random_tensor<T>(2, {65}, 0.5, 2);
+  const Tensor<T, 2> x = random_tensor<T>(1, {7, 9});
+  const Tensor<T, 1> positive = random_tensor<T>(2, {65}, 0.5, 2);
   check_on_device("relu", 1, [](const auto& v) { return relu(v); }, x);
   check_on_device("silu", 8, [](const auto& v) { return silu(v); }, x);
   check_on_device("sigmoid", 8, [](const auto& v) { return sigmoid(v); }, x);

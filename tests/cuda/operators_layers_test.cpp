@@ -16,8 +16,9 @@ using shardwise::Reduction;
 
 template <class T>
 void products() {
-  const auto x = random_tensor<T>(1, {2, 3, 6}), w = random_tensor<T>(2, {5, 6}), b = random_tensor<T>(3, {5}),
-             m = random_tensor<T>(4, {6, 4}), s = random_tensor<T>(5, {2, 6, 4});
+  const Tensor<T, 3> x = random_tensor<T>(1, {2, 3, 6}), s = random_tensor<T>(5, {2, 6, 4});
+  const Tensor<T, 2> w = random_tensor<T>(2, {5, 6}), m = random_tensor<T>(4, {6, 4});
+  const Tensor<T, 1> b = random_tensor<T>(3, {5});
   check_on_device("matmul", 64, [](const auto& p, const auto& q) { return matmul(p, q); }, x, m);
   check_on_device("matmul of stacks", 64, [](const auto& p, const auto& q) { return matmul(p, q); }, x, s);
   check_on_device("linear", 64, [](const auto& p, const auto& q) { return linear(p, q); }, x, w);
@@ -40,7 +41,8 @@ SHARDWISE_DEVICE_TEST("products of tensors on a device are the host's") {
 
 template <class T>
 void rows() {
-  const auto x = random_tensor<T>(1, {4, 6, 33}), w = random_tensor<T>(2, {33}), b = random_tensor<T>(3, {33});
+  const Tensor<T, 3> x = random_tensor<T>(1, {4, 6, 33});
+  const Tensor<T, 1> w = random_tensor<T>(2, {33}), b = random_tensor<T>(3, {33});
   check_on_device("softmax", 16, [](const auto& v) { return softmax(v); }, x);
   check_on_device("softmax of the middle", 16, [](const auto& v) { return shardwise::softmax<1>(v); }, x);
   check_on_device("log_softmax", 32, [](const auto& v) { return log_softmax(v); }, x);
