@@ -2,6 +2,14 @@
 // alone; shardwise.hpp adds operators, modules and plans, which need Eigen.
 #pragma once
 
+#if __cplusplus < 202002L
+#error "shardwise: C++20 is needed: -std=c++20, or link the CMake target shardwise::shardwise, which asks for it"
+#elif defined(__clang__) && !defined(__apple_build_version__) && __clang_major__ < 17
+#error "shardwise: clang 17 or newer is needed: older ones do not deduce ColwiseParallel{.output_layouts = Replicate{}}"
+#elif defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 12
+#error "shardwise: g++ 12 or newer is needed"
+#endif
+
 // g++ reads the bodies of templates once more at the end of a unit, and would there warn of every local name that the program has for a
 // global of its own.
 #if defined(__GNUC__) && !defined(__clang__)
