@@ -30,14 +30,6 @@ Tensor<float, R> counted(const Shape<R>& shape, int salt) {
   for (std::int64_t i = 0; i < x.size(); ++i) x.data()[i] = static_cast<float>((i * 7 + salt * 5) % 23 - 11);
   return x;
 }
-template <class T, std::size_t R>
-Tensor<T, R> on_host(const Tensor<T, R>& x) {
-  return x;
-}
-template <class T, std::size_t R>
-Tensor<T, R> on_host(const Tensor<T, R, Cuda>& x) {
-  return to_host(x);
-}
 // The tensor where the ranks of a mesh have theirs.
 template <class Mesh, std::size_t R>
 auto there(const Mesh&, const Tensor<float, R>& x) {

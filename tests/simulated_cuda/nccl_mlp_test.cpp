@@ -43,14 +43,6 @@ Tensor<std::int64_t, 1> classes(int step) {
   return target;
 }
 
-template <class T, std::size_t R>
-Tensor<T, R> on_host(const Tensor<T, R>& x) {
-  return x;
-}
-template <class T, std::size_t R>
-Tensor<T, R> on_host(const Tensor<T, R, Cuda>& x) {
-  return to_host(x);
-}
 template <class Comm, class X>
 auto there(const X& x) {
   if constexpr (Comm::memory_space == MemorySpace::cuda)

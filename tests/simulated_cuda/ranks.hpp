@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
+#include <cstddef>
 #include <exception>
 #include <functional>
 #include <string>
@@ -11,8 +12,18 @@
 #include <vector>
 
 #include <shardwise/backends/nccl.hpp>
+#include <shardwise/device/tensor.hpp>
 
 namespace test {
+
+template <class T, std::size_t R>
+shardwise::Tensor<T, R> on_host(const shardwise::Tensor<T, R>& x) {
+  return x;
+}
+template <class T, std::size_t R>
+shardwise::Tensor<T, R> on_host(const shardwise::Tensor<T, R, shardwise::Cuda>& x) {
+  return shardwise::to_host(x);
+}
 
 // Runs body on each rank, a thread with the device of its number. What each threw, empty where nothing.
 inline std::vector<std::string> on_ranks(int ranks, const std::function<void(const shardwise::NcclCommunicator&)>& body,
