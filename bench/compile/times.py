@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Compile time against Eigen, in one run: user seconds of `g++ -std=c++20 -O2 -c`, the median of several, taken in turns.
+"""Compile time against Eigen, in one run: user seconds of `g++ -std=c++20 -O2 -c`, units taken in turns. A unit is the same work every time,
+so that its least time is the one that the machine disturbed least: figures are made of those; quartiles are those of rounds.
 
     times.py [--compiler g++] [--include DIR] [--eigen DIR] [--rounds 5]
 
@@ -9,7 +10,6 @@ import argparse
 import os
 import pathlib
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -113,26 +113,23 @@ def main():
             for unit in units:
                 times[unit].append(user_seconds(args, folder / f"{unit}.cpp", folder))
 
-    # Ratios are made of the times of one round, so that a slower minute of the machine slows both sides.
+    # The ratios of one round are made of its times, so that a slower minute of the machine slows both sides.
+    least = {unit: min(all) for unit, all in times.items()}
+    of_round = lambda i: {unit: all[i] for unit, all in times.items()}
     rows = [
-        ("core.hpp adds, against <Eigen/Core>", lambda i: (times["core"][i] - times["core_std"][i]) / times["eigen"][i], 0.25,
-         ("core", "core_std", "eigen")),
-        ("shardwise.hpp adds, against <Eigen/Core>", lambda i: (times["all"][i] - times["all_std"][i]) / times["eigen"][i], 0.40,
-         ("all", "all_std", "eigen")),
-        ("the first program, against one Eigen product", lambda i: times["program"][i] / times["product"][i], 3.0,
-         ("program", "product")),
+        ("core.hpp adds, against <Eigen/Core>", lambda t: (t["core"] - t["core_std"]) / t["eigen"], 0.25, "x", ("core", "core_std", "eigen")),
+        ("shardwise.hpp adds, against <Eigen/Core>", lambda t: (t["all"] - t["all_std"]) / t["eigen"], 0.40, "x", ("all", "all_std", "eigen")),
+        ("the first program, against one Eigen product", lambda t: t["program"] / t["product"], 3.0, "x", ("program", "product")),
+        ("planning a redistribute over 4 axes, priced, adds", lambda t: t["plan"] - t["core"], 0.3, "s", ("plan", "core")),
     ]
     print(f"\nCompile time, {args.compiler} -O2, user seconds, {args.rounds} rounds")
-    print(f"{'what':58} {'figure':>10}  {'quartiles':16} {'limit':8} times")
-    for what, ratio, limit, names in rows:
-        ratios = sorted(ratio(i) for i in range(args.rounds))
+    print(f"{'what':58} {'figure':>10}  {'quartiles':16} {'limit':8} least times")
+    for what, ratio, limit, unit, names in rows:
+        ratios = sorted(ratio(of_round(i)) for i in range(args.rounds))
         quarter = lambda q: ratios[round(q * (len(ratios) - 1))]
         spread = f"{quarter(0.25):.2f} to {quarter(0.75):.2f}"
-        seconds = ", ".join(f"{n} {statistics.median(times[n]):.2f}" for n in names)
-        print(f"{what:58} {statistics.median(ratios):9.2f}x  {spread:16} {limit:<7.2f}x {seconds}")
-    added = sorted(times["plan"][i] - times["core"][i] for i in range(args.rounds))
-    spread = f"{added[round(0.25 * (len(added) - 1))]:.2f} to {added[round(0.75 * (len(added) - 1))]:.2f}"
-    print(f"{'planning a redistribute over 4 axes, priced, adds':58} {statistics.median(added):9.2f}s  {spread:16} {0.3:<7.2f}s")
+        seconds = ", ".join(f"{n} {least[n]:.2f}" for n in names)
+        print(f"{what:58} {ratio(least):9.2f}{unit}  {spread:16} {limit:<7.2f}{unit} {seconds}")
     return 0
 
 
