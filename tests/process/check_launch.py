@@ -61,8 +61,8 @@ class Checks:
             self.failed += 1
             print(f"{what}: status {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
 
-    def gone(self, what, done):
-        """None of the processes whose ids the ranks wrote to files is there any more."""
+    def gone(self, what, ranks, done):
+        """All ranks wrote a process id to a file, and none of these processes is there any more."""
         ids = [int(file.read_text()) for file in self.folder.glob("pid*")]
         for file in self.folder.glob("pid*"):
             file.unlink()
@@ -70,7 +70,7 @@ class Checks:
                 and ") Z " not in pathlib.Path(f"/proc/{i}/stat").read_text()]
         for i in left:
             os.kill(i, signal.SIGKILL)
-        self.expect(f"{what}: nothing is left", ids and not left, done)
+        self.expect(f"{what}: nothing is left", len(ids) == ranks and not left, done)
 
 
 def lines(text):
@@ -109,19 +109,23 @@ def check_lines(checks):
 
 
 def check_ends(checks):
-    wait = f'echo $$ >{checks.folder}/pid$SHARDWISE_RANK; '
+    # Nobody ends before all ids are written, in one move each: a rank that is killed first would leave an empty file.
+    files = f"{checks.folder}/pid"
+    written = f'echo $! >{checks.folder}/new$SHARDWISE_RANK && mv {checks.folder}/new$SHARDWISE_RANK {files}$SHARDWISE_RANK; '
+    wait = written.replace("$!", "$$") + f'until set -- {files}* && [ $# = $SHARDWISE_SIZE ]; do sleep 0.02; done; '
     done = checks.run("-n", 4, "--grace", 0, "sh", "-c", wait + "[ $SHARDWISE_RANK = 2 ] && exit 7; sleep 300")
     checks.expect("the first failure's code", done.returncode == 7 and "rank 2 ended with code 7" in done.stderr, done)
-    checks.gone("after a failure", done)
-    done = checks.run("-n", 3, "--grace", 0, "sh", "-c", wait + "trap '' TERM; [ $SHARDWISE_RANK = 1 ] && kill -KILL $$; while :; do sleep 1; done")
+    checks.gone("after a failure", 4, done)
+    done = checks.run("-n", 3, "--grace", 0, "sh", "-c",
+                      "trap '' TERM; " + wait + "[ $SHARDWISE_RANK = 1 ] && kill -KILL $$; while :; do sleep 1; done")
     checks.expect("a killed rank", done.returncode == 137 and "rank 1 was ended by signal KILL" in done.stderr, done)
-    checks.gone("who ignores TERM is killed", done)
-    done = checks.run("-n", 3, "sh", "-c", wait + "[ $SHARDWISE_RANK = 0 ] && exit 3; sleep 0.3; echo my last words; exit 1")
+    checks.gone("who ignores TERM is killed", 3, done)
+    done = checks.run("-n", 3, "sh", "-c", "[ $SHARDWISE_RANK = 0 ] && exit 3; sleep 0.3; echo my last words; exit 1")
     checks.expect("the others may say why they end", done.returncode == 3
                   and lines(done.stdout) == ["[1] my last words", "[2] my last words"], done)
-    done = checks.run("-n", 2, "sh", "-c", f"sleep 300 & echo $! >{checks.folder}/pid$SHARDWISE_RANK")
+    done = checks.run("-n", 2, "sh", "-c", "sleep 300 & " + written)
     checks.expect("children do not hold it up", done.returncode == 0, done)
-    checks.gone("children that ranks forgot", done)
+    checks.gone("children that ranks forgot", 2, done)
     done = checks.run("-n", 2, "sh", "-c", "exit 0")
     checks.expect("success is silent", done.returncode == 0 and not done.stdout and not done.stderr, done)
 
