@@ -218,8 +218,10 @@ SHARDWISE_TEST_RANKS("pending on two axes: one all_reduce for each, whatever the
   a.requires_grad(true);
   b.requires_grad(true);
   c.requires_grad(true);
-  const ParameterList list{
-      {"a", DType::float64, a.impl()}, {"b", DType::float64, b.impl()}, {"c", DType::float32, c.impl()}};
+  const ParameterList list = parameters(a, b, c, a);
+  CHECK(list.size() == 3);
+  CHECK(list[2].name == "2");
+  CHECK(list[2].dtype == DType::float32);
   const auto on_both = [&](const auto& x) { return to_local<Partial<>, Partial<>>(x); };
   backward(sum(on_both(a)));
   backward(sum(on_both(b)));
@@ -236,4 +238,39 @@ SHARDWISE_TEST_RANKS("pending on two axes: one all_reduce for each, whatever the
   CHECK(comm.total_count() == 1);
   CHECK(comm.count(Collective::all_reduce, "tp") == 1);
   CHECK(equal(c.grad().full_tensor(), full<float>({3}, 2)));
+}
+
+SHARDWISE_TEST_RANKS("tensors without a module, sharded over two axes, train as on one device", 4) {
+  const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 2});
+  manual_seed(11);
+  const Tensor<double, 2> x = rand<double>({7, 5});
+  Point<> model{rand<double>({4}), rand<double>({1})};  // with a module among them
+  Tensor<double, 2> up = rand<double>({9, 5}), down = rand<double>({4, 9});
+  auto sharded_x = distribute_tensor<Shard<0>, Replicate>(x, mesh);
+  auto sharded_up = distribute_tensor<Replicate, Shard<0>>(up, mesh);
+  auto sharded_down = distribute_tensor<Replicate, Shard<1>>(down, mesh);
+  auto sharded_bias = distribute_tensor<Replicate, Replicate>(model.p.tensor(), mesh);
+  up.requires_grad(true);
+  down.requires_grad(true);
+  sharded_up.requires_grad(true);
+  sharded_down.requires_grad(true);
+  sharded_bias.requires_grad(true);
+  optim::SGD one(parameters(model, up, down), {.lr = 0.05, .momentum = 0.9});
+  optim::SGD four(parameters(sharded_up, sharded_down, sharded_bias), {.lr = 0.05, .momentum = 0.9});
+  CHECK(one.parameters()[0].name == "p");
+  CHECK(one.parameters()[3].name == "2");
+  for (int step = 0; step < 3; ++step) {
+    one.zero_grad();
+    four.zero_grad();
+    const auto y = linear(tanh(linear(x, up)), down) + model.p.tensor();
+    const auto sharded_y =
+        redistribute<On<"tp", Replicate>>(linear(tanh(linear(sharded_x, sharded_up)), sharded_down)) + sharded_bias;
+    backward(mean(y * y));
+    backward(mean(sharded_y * sharded_y));
+    one.step();
+    four.step();
+  }
+  CHECK(allclose(sharded_up.full_tensor(), up, {.rtol = 1e-9, .atol = 1e-9}));
+  CHECK(allclose(sharded_down.full_tensor(), down, {.rtol = 1e-9, .atol = 1e-9}));
+  CHECK(allclose(sharded_bias.full_tensor(), model.p.tensor(), {.rtol = 1e-9, .atol = 1e-9}));
 }

@@ -58,7 +58,9 @@ SHARDWISE_TEST_RANKS("a list has one type for all its layers, and names by index
   const auto mesh = init_device_mesh<"tp">(world, {4});
   static constexpr auto plan =
       parallelize_plan("layers.*.net1"_path = ColwiseParallel{}, "layers.*.net2"_path = RowwiseParallel{});
-  Stacked<> dense{{mlp(1), mlp(2), mlp(3)}};
+  Stacked<> dense{{mlp(1), mlp(2)}};
+  manual_seed(3);
+  dense.layers.push_back({nn::linear(6, 8), nn::linear(8, 6)});
   auto sharded = parallelize_module<plan>(dense, mesh);
   CHECK(sharded.layers.size() == 3);
   CHECK(parameter_names(sharded) == parameter_names(dense));

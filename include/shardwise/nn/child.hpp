@@ -143,9 +143,10 @@ class ChildList {
     for (Module& module : modules) push_back(std::move(module));
   }
 
-  void push_back(Element element) {
-    element.index = static_cast<std::int64_t>(elements_.size());
-    elements_.push_back(std::move(element));
+  /// Also braced, as a child is made: `layers.push_back({nn::linear(8, 16), nn::linear(16, 8)})`.
+  void push_back(Module module, typename Element::Base::Mesh mesh = {}) {
+    elements_.emplace_back(std::move(module), std::move(mesh));
+    elements_.back().index = static_cast<std::int64_t>(elements_.size()) - 1;
   }
   std::size_t size() const { return elements_.size(); }
   bool empty() const { return elements_.empty(); }

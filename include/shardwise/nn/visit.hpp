@@ -107,14 +107,27 @@ template <class = void>
 }
 }  // namespace detail
 
-/// All parameters that require a gradient or not, each once: tied ones under their first name. PyTorch: `parameters()`.
-template <class M>
-ParameterList parameters(M&& module) {
+/// All parameters of modules that require a gradient or not, each once: tied ones under their first name. Tensors that no
+/// module holds may stand among them, named by their place: `parameters(model, w, b)`. PyTorch: `parameters()`, a list of tensors.
+template <class... M>
+ParameterList parameters(M&&... from) {
+  static_assert(sizeof...(M) > 0,
+                "shardwise::parameters: of what? Hand it a module, or tensors: parameters(model), parameters(w, b)");
   ParameterList list;
-  for_each_parameter(module, [&](std::string_view name, auto& tensor) {
+  auto add = [&](std::string_view name, auto& tensor) {
     using T = typename std::remove_cvref_t<decltype(tensor)>::value_type;
     detail::add_parameter(list, name, dtype_of<T>, tensor.impl());
-  });
+  };
+  std::size_t place = 0;
+  (
+      [&] {
+        if constexpr (requires { from.impl(); })
+          add(std::string(detail::text(place)), from);
+        else
+          for_each_parameter(from, add);
+        ++place;
+      }(),
+      ...);
   return list;
 }
 

@@ -148,8 +148,7 @@ struct OnItsWay {
     } else if constexpr (is_child_list<New>) {
       New list;
       for (auto& element : old)
-        list.push_back(typename New::Element(parallelized<typename New::Module>(aggregate_of(element), parallelizer),
-                                             parallelizer.mesh()));
+        list.push_back(parallelized<typename New::Module>(aggregate_of(element), parallelizer), parallelizer.mesh());
       return list;
     } else if constexpr (is_child_array<New>) {
       return [&]<std::size_t... I>(std::index_sequence<I...>) {
