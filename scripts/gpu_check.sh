@@ -2,7 +2,9 @@
 # Runs on a machine with an NVIDIA GPU all that waits for one, from nothing in less than 8 minutes: the build for its architecture, every
 # test that needs a device, launched processes as ranks (which share the device where there is only one), the benchmark with its gates, the
 # demo. One report: gpu_check.sh [FILE] (default: build/gpu_check/report.txt), its last line `N passed, N failed, N skipped`.
-# Status: 0 good; 1 something failed; 2 wrong arguments; 77 no CUDA device here, 78 no CUDA toolkit, or no NCCL: nothing was run.
+# Without NCCL (its folder may be named in NCCL_HOME) the ranks are left out, and that is said. What has no package manager names the
+# folders of CMake's packages Eigen3 and doctest in CMAKE_PREFIX_PATH.
+# Status: 0 good; 1 something failed; 2 wrong arguments; 77 no CUDA device here, 78 no CUDA toolkit or no tools: nothing was run.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 if (($# > 1)) || [[ ${1-} == -* ]]; then
@@ -12,9 +14,20 @@ fi
 build=build/gpu_check
 report=${1:-$build/report.txt}
 
+began=$SECONDS
+limit=470  # seconds for everything
+# Where the driver does not answer it says so in place of the list, with a status.
 devices() { command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null; }
-mapfile -t names < <(devices name | grep -v '^No devices')
+names=()
+if found=$(devices name) && [[ -n $found && $found != 'No devices'* ]]; then mapfile -t names <<<"$found"; fi
 count=${#names[@]}
+# CUDA sees those that this names alone; nvidia-smi sees all.
+if [[ -n ${CUDA_VISIBLE_DEVICES-} ]]; then
+  seen=${CUDA_VISIBLE_DEVICES//[^,]/}
+  if ((${#seen} + 1 < count)); then count=$((${#seen} + 1)); fi
+elif [[ -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
+  count=0
+fi
 if ((count == 0)); then
   printf 'skipped: no CUDA device: gpu_check.sh runs what needs an NVIDIA GPU, and nvidia-smi shows none here\n'
   exit 77
@@ -23,9 +36,11 @@ if ! scripts/setup.sh cuda; then
   printf 'skipped: no CUDA toolkit: there is a GPU (%s), but nothing can be built for it\n' "${names[0]}"
   exit 78
 fi
+if ! scripts/setup.sh build gpu; then
+  printf 'skipped: tools are missing: there is a GPU (%s), but nothing can be built for it\n' "${names[0]}"
+  exit 78
+fi
 
-began=$SECONDS
-limit=470  # seconds for everything
 passed=0 failed=0 skipped=0
 mkdir -p "$build" "$(dirname "$report")"
 : >"$report" || exit 1
@@ -82,23 +97,49 @@ tests() {
 # Ranks on devices of their own, or two that share one.
 launched() { scripts/launch.sh -n $((count > 1 ? count : 2)) --backend nccl "$build/tests/launched_ranks"; }
 bench() { scripts/launch.sh -n "$count" --backend nccl --no-prefix "$build/bench/bench_redistribute" --backend nccl "$@"; }
+# Under NVIDIA's checker, where it is there, as far as a minute takes it: threads of a team that race for shared memory, and accesses
+# beyond what was allocated, which no result need show.
+sanitized() { # TOOL CASES
+  local tool=$1 cases=$2 status=0
+  if ! command -v compute-sanitizer >/dev/null && [[ ! -x /usr/local/cuda/bin/compute-sanitizer ]]; then
+    printf 'skipped: compute-sanitizer is not here: a part of the CUDA toolkit\n'
+    return 77
+  fi
+  PATH=$PATH:/usr/local/cuda/bin timeout 55 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+    "$build/tests/simulated_cuda/test_cuda" --test-case="$cases" || status=$?
+  if ((status == 124)); then
+    printf 'skipped: %s found nothing in 55 s, and was not done\n' "$tool"
+    return 77
+  fi
+  return "$status"
+}
 demo() { scripts/launch.sh -n "$count" --backend nccl --no-prefix "$build/examples/names_nccl"; }
-export -f devices configure tests launched bench demo
+export -f devices configure tests launched bench sanitized demo
 export build count
 
 tell 'gpu_check of shardwise %s, %s\n' "$(git rev-parse --short HEAD 2>/dev/null || echo 'without git')" "$(date -u +%Y-%m-%d)"
 tell '%s\n' "${names[@]}"
 devices driver_version | head -n 1 | sed 's/^/driver /' | tee -a "$report"
-if step 'configure' 60 configure && ! grep -q 'components:.*nccl' "$build/step.log"; then
-  tell 'skipped: no NCCL: name its folder in NCCL_HOME\n'
-  exit 78
-fi
-if ((failed == 0)) && step 'build' 270 cmake --build "$build" --target test_cuda launched_ranks bench_redistribute names_nccl; then
-  step 'tests on the device' 100 tests
-  step 'launched processes as ranks' 90 launched
-  step 'benchmark: gates' 60 bench --gates
-  step 'benchmark: every transition' 60 bench --size 4K:64M:128 --repeat 5
-  step 'demo' 60 demo
+# The tests first: where the machine is slow, at least they have run.
+nccl=no
+if step 'configure' 60 configure; then
+  if grep -q 'components:.*nccl' "$build/step.log"; then nccl=yes; fi
+  if step 'build: tests' 240 cmake --build "$build" --target test_cuda; then
+    step 'tests on the device' 100 tests
+  fi
+  if [[ $nccl == no ]]; then
+    tell '\nskipped: no NCCL: ranks, benchmark and demo are left out; name its folder in NCCL_HOME\n'
+    skipped=$((skipped + 4))
+  elif step 'build: ranks, benchmark, demo' 240 cmake --build "$build" --target launched_ranks bench_redistribute names_nccl; then
+    step 'launched processes as ranks' 90 launched
+    step 'benchmark: gates' 60 bench --gates
+    step 'benchmark: every transition' 60 bench --size 4K:64M:128 --repeat 5
+    step 'demo' 60 demo
+  fi
+  if [[ -x $build/tests/simulated_cuda/test_cuda ]]; then
+    step 'races in shared memory' 60 sanitized racecheck '*softmax*,*norm*,*cross entropy*,*sums*,*transpose*'
+    step 'accesses' 60 sanitized memcheck '*'
+  fi
 fi
 tell '\n%d s\n' $((SECONDS - began))
 tell '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"

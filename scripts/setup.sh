@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that what the named tasks need is installed: setup.sh [build] [test] [demo] [gloo] [mpi] [mpich] [bench] [peers] [slurm] [cuda] [ci] (default: build).
+# Makes sure that what the named tasks need is installed: setup.sh [build] [test] [demo] [gloo] [mpi] [mpich] [bench] [peers] [slurm] [cuda] [gpu] [ci] (default: build).
 # Says what is missing and why. Installs Debian packages as root or with a password-free sudo; without those rights
 # it prints the names and stops with status 1. Changes nothing where nothing is missing.
 set -euo pipefail
@@ -86,6 +86,10 @@ for task in "${@:-build}"; do
         exit 1
       fi
       ;;
+    gpu)  # what scripts/gpu_check.sh builds with, beside the toolkit
+      need python3 "counting results" command -v python3
+      need doctest-dev "the tests" have_header doctest/doctest.h
+      ;;
     bench)
       need valgrind "the gate that counts instructions" command -v valgrind
       need_gloo
@@ -109,7 +113,7 @@ for task in "${@:-build}"; do
       need clang-format-19 "the format check" command -v clang-format-19
       ;;
     *)
-      printf "setup: unknown task '%s' (known: build test demo gloo mpi mpich bench peers slurm cuda ci)\n" "$task" >&2
+      printf "setup: unknown task '%s' (known: build test demo gloo mpi mpich bench peers slurm cuda gpu ci)\n" "$task" >&2
       exit 2
       ;;
   esac
