@@ -1,5 +1,6 @@
 // A model on a device: the same training as on the host.
 #include <cstdint>
+#include <optional>
 
 #include <shardwise/device/module.hpp>
 #include <shardwise/shardwise.hpp>
@@ -19,8 +20,9 @@ struct Model {
   Child<Scope, "table", nn::Embedding> table;
   Child<Scope, "norm", nn::LayerNorm> norm;
   Child<Scope, "net", nn::Linear> net;
-  Child<Scope, "head", nn::Linear> head;
-  auto operator()(const auto& index) const { return head(relu(net(norm(table(index))))); }
+  std::optional<Child<Scope, "head", nn::Linear>> head;
+  std::optional<Child<Scope, "none", nn::Linear>> none{};
+  auto operator()(const auto& index) const { return (*head)(relu(net(norm(table(index))))); }
 };
 
 Model<> made() {
@@ -70,7 +72,9 @@ SHARDWISE_DEVICE_TEST("a model goes to a device and comes back as it was, what i
   const Model<> back = to_host(there);
   CHECK(!there.net.bias.requires_grad());
   CHECK(there.net.weight.requires_grad());
-  CHECK(!there.head.bias.defined());
+  REQUIRE(there.head.has_value());
+  CHECK(!there.head->bias.defined());
+  CHECK(!there.none.has_value());
   CHECK(equal(back.net.weight.tensor(), model.net.weight.tensor()));
   CHECK(equal(back.table.weight.tensor(), model.table.weight.tensor()));
   CHECK(back.net.weight.data() != model.net.weight.data());

@@ -1,6 +1,7 @@
 // [Q12]: two children with one name.
 // expect-error: shardwise::parallelize_module: \[Q12\] two members of a module have one name; give each a name of its own
 // needs: eigen
+#include <optional>
 #include <utility>
 
 #include <shardwise/backends/thread.hpp>
@@ -17,8 +18,8 @@ inline constexpr Name second = "net2";
 template <class Scope = Unsharded<float>>
 struct Mlp {
   Child<Scope, "net1", nn::Linear> net1;
-  Child<Scope, second, nn::Linear> net2;
-  auto operator()(const auto& x) const { return net2(relu(net1(x))); }
+  std::optional<Child<Scope, second, nn::Linear>> net2;
+  auto operator()(const auto& x) const { return (*net2)(relu(net1(x))); }
 };
 using Mesh = decltype(init_device_mesh<"tp">(std::declval<ThreadCommunicator>(), {4}));
 constexpr auto plan = parallelize_plan("net1"_path = ColwiseParallel{.output_layouts = Replicate{}});

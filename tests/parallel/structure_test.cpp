@@ -1,7 +1,10 @@
 // Modules inside modules: lists, arrays, nesting, the root; equal remaining rules are one type; names.
 #include <shardwise/testing/doctest.hpp>
 
+#include <any>
+#include <optional>
 #include <type_traits>
+#include <variant>
 
 #include "parallel/support.hpp"
 #include "support/models.hpp"
@@ -25,6 +28,21 @@ struct Deep {
   auto operator()(const auto& x) const { return b(a(x)) * static_cast<float>(scale); }
 };
 
+// Members that may be there or not, and configuration whose types are made of anything.
+template <class Scope = Unsharded<float>>
+struct Optional {
+  std::optional<Child<Scope, "first", nn::Linear>> first;
+  Child<Scope, "last", nn::Linear> last;
+  std::optional<Param<Scope, "shift", 1>> shift;
+  std::optional<ChildList<Scope, "more", nn::Linear>> more;
+  std::optional<double> scale;
+  std::variant<int, double> choice;
+  std::any anything;
+  auto operator()(const auto& x) const {
+    const auto y = last(first ? (*first)(x) : x) * scale.value_or(1.0);
+    return shift ? y + *shift : y;
+  }
+};
 // Every activation where a module is wanted.
 template <class Scope = Unsharded<float>>
 struct Activations {
@@ -161,4 +179,60 @@ TEST_CASE("a layer that was never made says how to make it") {
   CHECK_THROWS_WITH_AS(
       (void)table(zeros<std::int64_t>({2})),
       "shardwise::nn::Embedding: it has no table yet; make it with nn::embedding(vocabulary, features)", Error);
+}
+
+SHARDWISE_TEST_RANKS("optional modules and parameters that are there are sharded and trained as on one device", 3) {
+  const auto mesh = init_device_mesh<"tp">(world, {3});
+  static constexpr auto plan = parallelize_plan("first"_path = ColwiseParallel{}, "last"_path = RowwiseParallel{});
+  manual_seed(3);
+  Optional<> dense;
+  dense.last = nn::linear(7, 4);
+  dense.first = nn::linear(5, 7);
+  dense.shift = ones<float>({4});
+  dense.scale = 0.5;
+  dense.choice = 7.5;
+  dense.anything = 3;
+  CHECK(parameter_names(dense) == "first.weight first.bias last.weight last.bias shift ");
+  auto sharded = parallelize_module<strict(plan)>(dense, mesh);
+  REQUIRE(sharded.first.has_value());
+  CHECK(sharded.first->weight.local_shape() == Shape<2>{world.rank() < 2 ? 3 : 1, 5});
+  CHECK(sharded.shift->data() != dense.shift->data());
+  CHECK(sharded.scale == 0.5);
+  CHECK(std::get<double>(sharded.choice) == 7.5);
+  CHECK(std::any_cast<int>(sharded.anything) == 3);
+  CHECK(parameter_names(sharded) == parameter_names(dense));
+  CHECK(module_names(sharded) == "[][first][last]");
+  const auto x = rand<float>({2, 5});
+  train_alike(dense, sharded, x, x);
+  zero_grad(parameters(sharded));
+  CHECK(!sharded.first->weight.has_grad());
+}
+
+SHARDWISE_TEST_RANKS("a rule for an optional module that is not there warns, in a strict plan it throws", 3) {
+  const auto mesh = init_device_mesh<"tp">(world, {3});
+  static constexpr auto plan =
+      parallelize_plan("first"_path = ColwiseParallel{}, "last"_path = RowwiseParallel{.input_layouts = Replicate{}},
+                       "more.*"_path = ColwiseParallel{});
+  manual_seed(4);
+  Optional<> dense;
+  dense.last = nn::linear(7, 4);
+  std::string warning;
+  const ScopedWarningHandler handler([&](std::string_view text) { warning += text; });
+  auto sharded = parallelize_module<plan>(dense, mesh);
+  CHECK(warning == "parallelize_module: these rules of the plan match no module and do nothing: \"first\", \"more.*\"");
+  CHECK(!sharded.first.has_value());
+  CHECK(!sharded.shift.has_value());
+  CHECK(parameter_names(sharded) == "last.weight last.bias ");
+  const auto x = rand<float>({2, 7});
+  train_alike(dense, sharded, x, x);
+  CHECK_THROWS_WITH_AS(
+      (void)parallelize_module<strict(plan)>(dense, mesh),
+      "shardwise::parallelize_module: rules of a strict plan match no module, since a list is empty or an "
+      "optional module is not there: \"first\", \"more.*\"; fill it first, or drop the rule",
+      PlanError);
+  CHECK_THROWS_AS((void)parallelize_module<strict(
+                      parallelize_plan("layers.*"_path = PrepareModuleOutput{.output_layouts = Replicate{},
+                                                                             .desired_output_layouts = Replicate{}}))>(
+                      Stacked<>{}, mesh),
+                  PlanError);
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <type_traits>
+#include <utility>
 
 namespace shardwise {
 
@@ -200,6 +201,22 @@ constexpr decltype(auto) visit_members(A& aggregate, F&& f) {
 #undef SHARDWISE_M1
   // clang-format on
 }
+
+namespace detail {
+
+template <class... M>
+struct MemberTypes {};
+
+struct CollectTypes {  // defined: clang asks for it where models live in an unnamed namespace
+  template <class... M>
+  constexpr MemberTypes<std::remove_cvref_t<M>...> operator()(M&...) const {
+    return {};
+  }
+};
+template <class A>
+using member_types = decltype(visit_members(std::declval<A&>(), CollectTypes{}));
+
+}  // namespace detail
 
 /// Calls `f(member)` for every member of `aggregate` in their order.
 template <class A, class F>

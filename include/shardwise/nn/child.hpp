@@ -92,6 +92,7 @@ class Styled<M, Plan<>{}> : public M {
 }  // namespace detail
 
 /// A named child: `Child<Scope, "net1", nn::Linear> net1;`. Made of the module that it holds.
+/// `std::optional<Child<...>>` is one that a model may go without, as PyTorch's `self.head = None`: no rule of a plan finds a module there.
 template <class Scope, Name name, template <class> class M>
 class Child : public detail::Styled<M<typename detail::scope_traits<Scope>::template Below<name>>> {
  public:

@@ -73,6 +73,13 @@ struct scope_traits<Parallel<plan, M, T>> {
   static constexpr auto own = own_rules<plan>;
 };
 
+template <class S>
+inline constexpr bool is_scope = false;
+template <class T, class S>
+inline constexpr bool is_scope<Unsharded<T, S>> = true;
+template <auto plan, class M, class T>
+inline constexpr bool is_scope<Parallel<plan, M, T>> = true;
+
 // The style among own rules that places parameters; `void` where there is none.
 template <auto own, std::size_t I = 0>
 constexpr std::size_t parameter_style_index() {

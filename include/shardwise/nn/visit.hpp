@@ -2,7 +2,10 @@
 // take. Layer: nn.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -16,6 +19,54 @@
 namespace shardwise {
 
 namespace detail {
+
+// What a member of a module is. An optional one counts as what it may hold.
+template <class X>
+inline constexpr bool is_optional = false;
+template <class X>
+inline constexpr bool is_optional<std::optional<X>> = true;
+template <class X>
+struct held {
+  using type = X;
+};
+template <class X>
+struct held<std::optional<X>> : held<X> {};
+
+// What is walked: a member that knows its name.
+template <class X>
+inline constexpr bool is_module_member = is_param<X> || is_child<X> || is_child_list<X> || is_child_array<X>;
+template <class X>
+inline constexpr bool is_module_member<std::optional<X>> = is_module_member<X>;
+
+// What else a model may have: its own configuration, and what is written for a scope as a module is, alone or several.
+template <class X>
+inline constexpr bool follows_scope = false;
+template <template <class> class M, class S>
+  requires is_scope<S>
+inline constexpr bool follows_scope<M<S>> = true;
+template <class X>
+inline constexpr bool follows_scope<std::optional<X>> = follows_scope<X>;
+template <class X, class A>
+inline constexpr bool follows_scope<std::vector<X, A>> = is_module_member<X> || follows_scope<X>;
+template <class X, std::size_t N>
+inline constexpr bool follows_scope<std::array<X, N>> = is_module_member<X> || follows_scope<X>;
+
+// Whether it has parameters, which no walk finds there: PyTorch does not look into lists either. A pointer may hide them on purpose.
+template <class X>
+inline constexpr bool hides_parameters = false;
+template <class... M>
+constexpr bool any_has_parameters(MemberTypes<M...>) {
+  return ((is_module_member<M> || hides_parameters<M>) || ...);
+}
+template <template <class> class M, class S>
+  requires(is_scope<S> && member_count<M<S>> >= 0 && member_count<M<S>> <= max_members)
+inline constexpr bool hides_parameters<M<S>> = any_has_parameters(member_types<M<S>>());
+template <class X>
+inline constexpr bool hides_parameters<std::optional<X>> = hides_parameters<X>;
+template <class X, class A>
+inline constexpr bool hides_parameters<std::vector<X, A>> = is_module_member<X> || hides_parameters<X>;
+template <class X, std::size_t N>
+inline constexpr bool hides_parameters<std::array<X, N>> = is_module_member<X> || hides_parameters<X>;
 
 // The aggregate behind a child, a list's element or a parallelized root.
 template <class M>
@@ -51,18 +102,20 @@ void walk_member(Member& member, const std::string& path, OnModule& on_module, O
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (walk_module(member.template get<I>(), joined_path(list, index_name<I>().view()), on_module, on_param), ...);
     }(std::make_index_sequence<X::length>());
-  } else if constexpr (requires {
-                         member.has_value();
-                         *member;
-                       }) {
+  } else if constexpr (is_optional<X> && is_module_member<X>) {
     if (member.has_value()) walk_member(*member, path, on_module, on_param);
+  } else {
+    static_assert(
+        !hides_parameters<X>,
+        "shardwise::for_each_parameter: [C4] a member of the model has parameters that are not found: a module in a module is "
+        "a Child<Scope, \"name\", Module>; many are a ChildList or a ChildArray, no std::vector and no std::array");
   }
 }
 
 template <class M, class OnModule, class OnParam>
 void walk_module(M& module, const std::string& path, OnModule& on_module, OnParam& on_param) {
   on_module(path, module);
-  for_each_member(aggregate_of(module), [&](auto& member) { walk_member(member, path, on_module, on_param); });
+  visit_members(aggregate_of(module), [&](auto&... member) { (walk_member(member, path, on_module, on_param), ...); });
 }
 
 struct Ignore {

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstddef>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include <shardwise/mesh/device_mesh.hpp>
 #include <shardwise/nn/child.hpp>
 #include <shardwise/nn/param.hpp>
+#include <shardwise/nn/visit.hpp>
 
 namespace shardwise::detail {
 
@@ -34,18 +36,6 @@ constexpr auto numbers_below(const Descent<N>& descent, const std::array<std::si
     if (descent.keep[i]) list[n++] = numbers[i];
   return list;
 }
-
-template <class... M>
-struct MemberTypes {};
-
-struct CollectTypes {  // defined: clang asks for it where models live in an unnamed namespace
-  template <class... M>
-  constexpr MemberTypes<std::remove_cvref_t<M>...> operator()(M&...) const {
-    return {};
-  }
-};
-template <class A>
-using member_types = decltype(visit_members(std::declval<A&>(), CollectTypes{}));
 
 template <auto plan, class M, std::size_t N>
 constexpr void gather_facts(PlanFacts<N>& facts, const std::array<std::size_t, plan.size>& numbers);
@@ -114,6 +104,9 @@ struct MemberFacts<ChildArray<S, name, M, K>> {
   }
 };
 
+template <class X>
+struct MemberFacts<std::optional<X>> : MemberFacts<X> {};
+
 // Whether the layer has parameters at all, and all of kinds that the style knows.
 template <auto style, class... M>
 constexpr bool knows_parameters(MemberTypes<M...>) {
@@ -125,7 +118,7 @@ constexpr bool knows_parameters(MemberTypes<M...>) {
       all = all && supports_kind<style, typename X::kind>();
     }
   };
-  (ask(std::type_identity<M>{}), ...);
+  (ask(std::type_identity<typename held<M>::type>{}), ...);
   return any && all;
 }
 
@@ -170,7 +163,7 @@ constexpr Name name_of_member() {
 // The first name that two members have; empty where there is none.
 template <class... M>
 constexpr Name repeated_name(MemberTypes<M...>) {
-  const Name names[] = {name_of_member<M>()..., Name()};
+  const Name names[] = {name_of_member<typename held<M>::type>()..., Name()};
   for (std::size_t i = 0; i < sizeof...(M); ++i)
     for (std::size_t j = 0; j < i; ++j)
       if (!names[i].empty() && names[i] == names[j]) return names[i];
@@ -208,21 +201,23 @@ constexpr std::size_t first_unmatched(const PlanFacts<plan.size>& facts) {
   return plan.size;
 }
 
-// Whether a module holds a list whose length is known at run time only.
+// Whether a module holds what is known at run time only: the length of a list, whether an optional module is there.
 template <class Member>
-inline constexpr bool leads_to_list = false;
+inline constexpr bool is_known_late = false;
 template <class... M>
-constexpr bool any_leads_to_list(MemberTypes<M...>) {
-  return (leads_to_list<M> || ...);
+constexpr bool any_known_late(MemberTypes<M...>) {
+  return (is_known_late<M> || ...);
 }
 template <class M>
-inline constexpr bool contains_list = any_leads_to_list(member_types<M>());
+inline constexpr bool contains_late = any_known_late(member_types<M>());
+template <class X>
+inline constexpr bool is_known_late<std::optional<X>> = is_module_member<X> && !is_param<X>;
 template <class S, Name name, template <class> class M>
-inline constexpr bool leads_to_list<Child<S, name, M>> = contains_list<M<S>>;
+inline constexpr bool is_known_late<Child<S, name, M>> = contains_late<M<S>>;
 template <class S, Name name, template <class> class M>
-inline constexpr bool leads_to_list<ChildList<S, name, M>> = true;
+inline constexpr bool is_known_late<ChildList<S, name, M>> = true;
 template <class S, Name name, template <class> class M, std::size_t K>
-inline constexpr bool leads_to_list<ChildArray<S, name, M, K>> = contains_list<M<S>>;
+inline constexpr bool is_known_late<ChildArray<S, name, M, K>> = contains_late<M<S>>;
 
 // The first rule whose right-hand side is no style.
 template <class... Styles>

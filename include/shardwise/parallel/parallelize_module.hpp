@@ -140,8 +140,21 @@ struct OnItsWay {
   P& parallelizer;
 
   template <class New>
+    requires(is_optional<New> == is_optional<std::remove_const_t<Old>>)
   [[gnu::cold]] operator New() const {  // NOLINT: brace initialisation of the aggregate asks for it
-    if constexpr (is_param<New>) {
+    if constexpr (!is_module_member<New>) {
+      constexpr bool on_any_scope = std::is_convertible_v<Old&, New>;
+      static_assert(
+          on_any_scope,
+          "shardwise::parallelize_module: [Q6] a member follows the scope without a name of its own: a module in a module is a "
+          "Child<Scope, \"name\", Module>; many are a ChildList or a ChildArray, no std::vector and no std::array");
+      if constexpr (on_any_scope) return old;
+      __builtin_unreachable();
+    } else if constexpr (is_optional<New>) {
+      if (!old.has_value()) return New();
+      return New(OnItsWay<std::remove_reference_t<decltype(*old)>, P>{*old, parallelizer}
+                     .template as<typename New::value_type>());
+    } else if constexpr (is_param<New>) {
       return parallelizer.template parameter<New>(old);
     } else if constexpr (is_child<New>) {
       return New(parallelized<typename New::Module>(aggregate_of(old), parallelizer), parallelizer.mesh());
@@ -150,14 +163,12 @@ struct OnItsWay {
       for (auto& element : old)
         list.push_back(parallelized<typename New::Module>(aggregate_of(element), parallelizer), parallelizer.mesh());
       return list;
-    } else if constexpr (is_child_array<New>) {
+    } else {
       return [&]<std::size_t... I>(std::index_sequence<I...>) {
         return New(typename New::Elements{
             OnItsWay<std::remove_reference_t<decltype(old.template get<I>())>, P>{old.template get<I>(), parallelizer}
                 .template as<std::tuple_element_t<I, typename New::Elements>>()...});
       }(std::make_index_sequence<New::length>());
-    } else {
-      return parallelizer.plain(old);
     }
   }
   template <class New>
@@ -166,11 +177,19 @@ struct OnItsWay {
   }
 };
 
+// Configuration comes as it is: converting, it would lose to the constructors that take anything, std::any's and std::variant's.
+template <class Old, class P>
+[[gnu::cold]] auto on_its_way(Old& old, P& parallelizer) {
+  using X = std::remove_const_t<Old>;
+  if constexpr (is_module_member<X> || follows_scope<X>)
+    return OnItsWay<Old, P>{old, parallelizer};
+  else
+    return parallelizer.plain(old);
+}
+
 template <class New, class Old, class P>
 [[gnu::cold]] New parallelized(Old& old, P& parallelizer) {
-  return visit_members(old, [&](auto&... member) {
-    return New{OnItsWay<std::remove_reference_t<decltype(member)>, P>{member, parallelizer}...};
-  });
+  return visit_members(old, [&](auto&... member) { return New{on_its_way(member, parallelizer)...}; });
 }
 
 template <class M, auto plan, class Mesh>
@@ -181,17 +200,23 @@ struct parallel_type {
   using type = std::conditional_t<root_has_style, Styled<Aggregate>, Aggregate>;
 };
 
-// One warning that lists every rule that no module of this model matches.
-[[gnu::cold]] inline void warn_of_rules(const Name* rules, const bool* matched, std::size_t count) {
+// One warning, or of a strict plan one error, that lists every rule that no module of this model matches.
+[[gnu::cold]] inline void report_rules(const Name* rules, const bool* matched, std::size_t count, bool strict = false) {
   std::string unmatched;
   for (std::size_t i = 0; i < count; ++i)
     if (!matched[i]) unmatched = text(unmatched, unmatched.empty() ? "\"" : ", \"", rules[i].view(), "\"");
+  SHARDWISE_REQUIRE(
+      !strict,
+      text("shardwise::parallelize_module: rules of a strict plan match no module, since a list is empty or an "
+           "optional module is not there: ",
+           unmatched, "; fill it first, or drop the rule"),
+      PlanError);
   warn(std::string(text("parallelize_module: these rules of the plan match no module and do nothing: ", unmatched)));
 }
 
-// Only at run time is it known whether a list is empty; what else the rules match, the types say.
+// Only at run time is it known whether a list is empty and an optional module there; what else the rules match, the types say.
 template <auto plan, class M>
-void warn_of_unmatched_rules(const M& module) {
+void report_unmatched_rules(const M& module, bool strict) {
   constexpr auto rules = patterns(plan);
   bool matched[plan.size] = {};
   bool all = true;
@@ -200,7 +225,7 @@ void warn_of_unmatched_rules(const M& module) {
       if (rules[i].empty() ? path.empty() : (!path.empty() && match_path(rules[i].view(), path))) matched[i] = true;
   });
   for (const bool m : matched) all = all && m;
-  if (!all) warn_of_rules(rules.data(), matched, plan.size);
+  if (!all) report_rules(rules.data(), matched, plan.size, strict);
 }
 
 }  // namespace detail
@@ -283,10 +308,10 @@ template <auto plan_or_style, class M, class Mesh>
                              " is not on an axis of ", mesh.size(), " ranks"));
       if constexpr (plan.size == 0)
         warn("parallelize_module: the plan is empty; the module comes back as it was");
-      else if constexpr (contains_list<M>)
-        warn_of_unmatched_rules<plan>(module);
+      else if constexpr (contains_late<M>)
+        report_unmatched_rules<plan>(module, is_strict<std::remove_cvref_t<decltype(plan_or_style)>>);
       else if constexpr (unmatched < plan.size)
-        warn_of_rules(patterns(plan).data(), facts.matched.data(), plan.size);
+        report_rules(patterns(plan).data(), facts.matched.data(), plan.size);
       using Type = parallel_type<M, plan, Mesh>;
       Parallelizer<Mesh> parallelizer(mesh, options.src_data_rank, release);
       auto aggregate = parallelized<typename Type::Aggregate>(module, parallelizer);
@@ -314,7 +339,8 @@ const Mesh& mesh_of_context() {
 /// Moves: every parameter from `src_data_rank`, sharded ones as shards. Needs: the same model type on all ranks of the mesh. Gives:
 /// `M<Parallel<plan, Mesh>>`, or a type derived from it where the root has a style; children and parameters keep their names.
 /// Gradient: parameters are leaves that require a gradient where the model's do. Ranks: all of the mesh.
-/// Throws: `PlanError` for tied parameters with different placements, `Error` for a source outside the axis, CommError and its kinds.
+/// Throws: `PlanError` for tied parameters with different placements, and for a rule of a strict plan that finds no module in an
+/// empty list or an absent optional one, `Error` for a source outside the axis, CommError and its kinds.
 /// Warns, once, of rules that match nothing (`strict(plan)`: a compile error) and of an empty plan.
 /// PyTorch: `parallelize_module`.
 template <auto plan, template <class> class M, class T, class Comm, Name... Axes>
