@@ -20,6 +20,7 @@
 #include <mpi.h>
 
 #include <shardwise/backends/process/environment.hpp>
+#include <shardwise/backends/process/own_process.hpp>
 #include <shardwise/base/error.hpp>
 #include <shardwise/comm/arguments.hpp>
 
@@ -80,7 +81,7 @@ class MpiRuntime {
 
   // MPI_Finalize waits for all ranks without limit: it is left out where they do not come to the end, too.
   ~MpiRuntime() {
-    if (!initialised_here_ || !usable()) return;
+    if (!initialised_here_ || !usable() || !process_.here()) return;
     const std::chrono::milliseconds limit =
         trouble().load() ? std::min(patience_after_failure, default_deadline()) : default_deadline();
     MPI_Request all = MPI_REQUEST_NULL;
@@ -137,6 +138,7 @@ class MpiRuntime {
   std::thread::id thread_;
   int level_ = MPI_THREAD_SINGLE;  // the threads of this library call nothing: enough
   bool initialised_here_ = false;
+  OwnProcess process_;
 };
 
 // "Open MPI v4.1.4", "MPICH Version: 4.0.2".

@@ -179,9 +179,10 @@ class Arena : private BlockSource {
   }
   static void in_child() noexcept {
     if (Arena* const parents = current()) {
-      const Mapping& m = parents->mapping_;
-      mmap(m.data(), m.bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, parents->file_.get(),
-           0);
+      // What is used of it: a system that does not overcommit counts private memory at once, MAP_NORESERVE or not.
+      if (const std::uint64_t used = parents->size(); used > 0)
+        mmap(parents->at(0), used, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED,
+             parents->file_.get(), 0);
       parents->copied_ = true;
       block_source.store(nullptr);
       parents->mutex_.unlock();

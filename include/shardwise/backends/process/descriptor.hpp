@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <shardwise/backends/process/own_process.hpp>
 #include <shardwise/base/error.hpp>
 
 namespace shardwise::detail {
@@ -62,7 +63,7 @@ class Mapping {
     return *this;
   }
   ~Mapping() {
-    if (at_ != nullptr) munmap(at_, bytes_);
+    if (at_ != nullptr && process_.here()) munmap(at_, bytes_);  // in a forked child something else may lie there
   }
 
   std::byte* data() const { return at_; }
@@ -76,6 +77,7 @@ class Mapping {
  private:
   std::byte* at_ = nullptr;
   std::size_t bytes_ = 0;
+  OwnProcess process_;
 };
 
 // Memory without a name that can be handed to other processes and dies with its last user; it cannot shrink under

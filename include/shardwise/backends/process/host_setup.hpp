@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -255,7 +257,7 @@ class HostMeeting {
         }
       }
       for (const Member& m : members_)
-        if (m.socket) send_packet(m.socket, &packet, sizeof packet, fds);
+        if (m.socket) give(m.socket, packet, fds);
       if (verdict.kind != HostVerdict::together) return;
     }
   }
@@ -290,7 +292,7 @@ class HostMeeting {
     std::vector<int> fds;
     if (member(self_).arena) fds.push_back(member(self_).arena.get());
     if (!fds.empty() && member(self_).lifeline) fds.push_back(member(self_).lifeline.get());
-    if (!send_packet(socket, &hello, sizeof hello, fds)) lost("it closed the local socket");
+    if (!give(socket, hello, fds)) lost("it closed the local socket");
   }
 
   HostVerdict receive_all(const Descriptor& socket) {
@@ -333,6 +335,16 @@ class HostMeeting {
   }
 
   // ---- all --------------------------------------------------------------------------------------------------------
+
+  // Of one user's descriptors the system has only so many on their way (RLIMIT_NOFILE): then others take theirs first.
+  template <class Packet>
+  bool give(const Descriptor& socket, const Packet& packet, const std::vector<int>& fds) {
+    while (!send_packet(socket, &packet, sizeof packet, fds)) {
+      if (errno != ETOOMANYREFS || limit_.left() <= WaitClock::duration::zero()) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return true;
+  }
 
   // Until it can be read. The first rank says who is missing: the others give it a little longer.
   bool await(const Descriptor& socket, std::chrono::milliseconds more = {}) {

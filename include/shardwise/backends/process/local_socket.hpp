@@ -58,7 +58,10 @@ inline Descriptor listen_locally(std::string_view name) {
 inline Descriptor connect_locally(std::string_view name) {
   Descriptor s(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   const LocalAddress at(name);
-  if (s && connect(s.get(), at.get(), at.size) != 0) s.close();
+  int done = 0;
+  do done = s ? connect(s.get(), at.get(), at.size) : -1;
+  while (done != 0 && s && errno == EINTR);
+  if (done != 0) s.close();
   return s;
 }
 

@@ -70,6 +70,7 @@ struct alignas(64) SharedSlot {
   SharedOffer in[2];
   std::atomic<std::uint32_t> arrived;  // the generation that this rank completes by coming
   std::atomic<std::uint32_t> left;  // likewise, that it has left
+  std::uint64_t posts;  // so many exchanges in two halves: whichever handle of its process they went through
 
   // The message that this rank sends: one at a time, a rendezvous. Its state and whom it is for stand in one word.
   alignas(64) std::atomic<std::uint64_t> message;
@@ -80,15 +81,22 @@ struct alignas(64) SharedSlot {
 static_assert(std::is_trivially_copyable_v<CallInfo>, "calls are compared across processes");
 
 // One rank's end of an exchange that ranks enter and leave when they please. The marks carry the group's number: what an
-// earlier group left here is less.
+// earlier group left here is less. Of the exchange's number they carry 32 bits, which may come round: of two that lie in one
+// place the later is a little ahead.
 struct SharedPost {
   CallInfo call;
   SharedOffer in;
   std::atomic<std::uint64_t> posted;
   std::atomic<std::uint64_t> taken;
 
-  static std::uint64_t mark(std::uint64_t group, std::uint64_t number) { return (group << 32) | (number + 1); }
-  static bool reached(const std::atomic<std::uint64_t>& at, std::uint64_t mark) { return at.load() >= mark; }
+  static std::uint64_t mark(std::uint64_t group, std::uint64_t number) {
+    return (group << 32) | static_cast<std::uint32_t>(number + 1);
+  }
+  static bool reached(const std::atomic<std::uint64_t>& at, std::uint64_t mark) {
+    const std::uint64_t is = at.load();
+    if (is >> 32 != mark >> 32) return is > mark;
+    return static_cast<std::int32_t>(static_cast<std::uint32_t>(is) - static_cast<std::uint32_t>(mark)) >= 0;
+  }
 };
 
 // A group: this, its slots, then the copies of small inputs (two of each rank by parity, and one for its message), then the
@@ -132,7 +140,7 @@ struct alignas(64) SharedPart {
 struct SegmentHeader {
   // Programs that were built from different headers do not meet.
   static constexpr std::uint64_t this_layout =
-      ((sizeof(SharedSlot) * 31 + sizeof(SharedPart)) * 31 + sizeof(CallInfo)) * 31 + 0x5357'0002;
+      ((sizeof(SharedSlot) * 31 + sizeof(SharedPart)) * 31 + sizeof(CallInfo)) * 31 + 0x5357'0003;
 
   std::uint64_t layout;
   std::uint64_t bytes;
@@ -162,8 +170,8 @@ struct SegmentHeader {
     const auto c = static_cast<std::uint64_t>(std::bit_width(SharedPart::bytes(ranks) - 1));
     std::uint64_t at = pop(free[c]);
     if (at == 0) {
-      at = next.fetch_add(std::uint64_t{1} << c);
-      if (at + (std::uint64_t{1} << c) > bytes) return 0;
+      at = take(std::uint64_t{1} << c);
+      if (at == 0) return 0;
     } else if (part(at).rank_count != ranks) {  // its posts begin elsewhere: where these begin lies anything
       std::memset(reinterpret_cast<std::byte*>(&part(at)) + SharedPart::posts_at(ranks), 0,
                   SharedPart::bytes(ranks) - SharedPart::posts_at(ranks));
@@ -179,8 +187,12 @@ struct SegmentHeader {
 
   // Zeros, for as long as the segment lives; 0 where there is no room.
   std::uint64_t take(std::size_t size) {
-    const std::uint64_t at = next.fetch_add((size + page - 1) / page * page);
-    return at + size > bytes ? 0 : at;
+    size = (size + page - 1) / page * page;
+    std::uint64_t at = next.load();
+    do
+      if (at + size > bytes) return 0;  // what is smaller may still find some
+    while (!next.compare_exchange_weak(at, at + size));
+    return at;
   }
 
   // One of its ranks uses it no longer.

@@ -63,7 +63,9 @@ class SharedGroup : public SharedGate {
         in_(host_ranks_.size(), nullptr), out_(host_ranks_.size(), nullptr) {}
   SharedGroup(const SharedGroup&) = delete;
   SharedGroup& operator=(const SharedGroup&) = delete;
-  ~SharedGroup() { host_->header().drop_part(part_at_); }
+  ~SharedGroup() {
+    if (host_->in_own_process()) host_->header().drop_part(part_at_);
+  }
 
   // Groups of other hosts count from 1 too.
   std::uint64_t id() const { return part.id + (static_cast<std::uint64_t>(host_->world_rank(0)) << 40); }
@@ -194,7 +196,7 @@ class SharedGroup : public SharedGate {
   std::uint64_t post(const Caller& me, const CallInfo& call, Buffer in, std::size_t in_bytes) {
     if (failed() || host_->failed()) throw_failure(me, call);
     host_->sweep();
-    const std::uint64_t number = posted_;
+    const std::uint64_t number = slot(me.rank).posts;
     SHARDWISE_REQUIRE(number < SharedPart::most_posts || all_taken(number - SharedPart::most_posts),
                       text("shardwise: more than ", SharedPart::most_posts, " exchanges of one group are under way"));
     SharedPost& mine = part.post(size, me.rank, number);
@@ -202,7 +204,7 @@ class SharedGroup : public SharedGate {
     if (failed()) throw_failure(me, call);
     mine.call = call;
     mine.posted.store(SharedPost::mark(part.id, number));
-    ++posted_;
+    ++slot(me.rank).posts;
     host_->hold({copy ? std::move(copy) : std::move(in), part_at_, part.id, number, size});
     if (all_posted(number)) part.signal.notify();
     return number;
@@ -230,6 +232,7 @@ class SharedGroup : public SharedGate {
 
   // This rank reads no more of it. Never waits.
   void take(const Caller& me, std::uint64_t number) {
+    if (!host_->in_own_process()) return;
     part.post(size, me.rank, number).taken.store(SharedPost::mark(part.id, number));
     if (all_taken(number)) part.signal.notify();
     host_->sweep();
@@ -440,7 +443,6 @@ class SharedGroup : public SharedGate {
   const std::uint64_t copies_at_;
   std::vector<const std::byte*> in_;
   std::vector<std::byte*> out_;
-  std::uint64_t posted_ = 0;  // so many exchanges by this rank
 };
 
 }  // namespace shardwise::detail

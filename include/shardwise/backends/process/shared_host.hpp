@@ -14,12 +14,12 @@
 #include <vector>
 
 #include <poll.h>
-#include <unistd.h>
 
 #include <shardwise/backends/process/arena.hpp>
 #include <shardwise/backends/process/descriptor.hpp>
 #include <shardwise/backends/process/failure_board.hpp>
 #include <shardwise/backends/process/lanes.hpp>
+#include <shardwise/backends/process/own_process.hpp>
 #include <shardwise/backends/process/segment.hpp>
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/comm/failure.hpp>
@@ -69,7 +69,7 @@ class LeftBehind {
   }
   static void sweep() {
     for (LeftBehind& world : all()) {
-      if (world.process_ != getpid()) continue;  // a forked child has no segment
+      if (!world.process_.here()) continue;  // a forked child has no segment
       SegmentHeader& segment = *reinterpret_cast<SegmentHeader*>(world.segment_.data());
       std::erase_if(world.held_, [&](const SharedHeld& h) { return h.is_done(segment); });
     }
@@ -85,7 +85,7 @@ class LeftBehind {
 
   Mapping segment_;
   std::vector<SharedHeld> held_;
-  pid_t process_ = getpid();
+  OwnProcess process_;
 };
 
 // Ranks of the host are counted from 0 here, in the order of their world ranks.
@@ -103,6 +103,7 @@ class SharedHost {
     LeftBehind::sweep();
   }
   ~SharedHost() {
+    if (!in_own_process()) return;
     sweep();
     if (!held_.empty()) LeftBehind::add(std::move(segment_), std::move(held_));
   }
@@ -114,6 +115,8 @@ class SharedHost {
   int world_size() const { return world_size_; }
   int world_rank(int r) const { return rank(r).world_rank; }
   Patience patience() const { return patience_; }
+  // A forked child has no segment.
+  bool in_own_process() const { return process_.here(); }
   Arena& arena() const { return arena_; }
   SegmentHeader& header() const { return *reinterpret_cast<SegmentHeader*>(segment_.data()); }
   std::byte* segment() const { return segment_.data(); }
@@ -219,6 +222,7 @@ class SharedHost {
   std::vector<std::weak_ptr<SharedGate>> gates_;
   bool spread_ = false;
   std::vector<SharedHeld> held_;  // used by one thread
+  OwnProcess process_;
 };
 
 }  // namespace shardwise::detail

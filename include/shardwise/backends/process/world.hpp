@@ -17,6 +17,7 @@
 #include <shardwise/backends/process/hosted_transport.hpp>
 #include <shardwise/backends/process/key_value_store.hpp>
 #include <shardwise/backends/process/message_group.hpp>
+#include <shardwise/backends/process/own_process.hpp>
 #include <shardwise/backends/process/rendezvous.hpp>
 #include <shardwise/backends/process/shared_group.hpp>
 #include <shardwise/backends/process/shared_host.hpp>
@@ -55,7 +56,9 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
  public:
   // Ranks: all. Throws: TimeoutError that names who has not come; Error where this process does not belong there.
   static std::shared_ptr<ProcessWorld> join(WorldPlace place) {
-    return std::shared_ptr<ProcessWorld>(new ProcessWorld(std::move(place)));
+    return {new ProcessWorld(std::move(place)), [](ProcessWorld* world) {
+              if (world->process_.here()) delete world;
+            }};
   }
   ProcessWorld(const ProcessWorld&) = delete;
   ProcessWorld& operator=(const ProcessWorld&) = delete;
@@ -102,6 +105,7 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
 
   // Tells all ranks that this one is at its end: an exception that nobody catches.
   void fail(const std::string& what) noexcept {
+    if (!process_.here()) return;
     try {
       fail(Failure{FailureKind::peer, text("rank ", place_.rank, " failed: ", what), place_.rank});
     } catch (...) {  // no memory: they learn of the process' end
@@ -240,6 +244,7 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
     return true;
   }
 
+  const OwnProcess process_;
   WorldPlace place_;
   std::unique_ptr<Rendezvous> rendezvous_;
   std::vector<std::string> hosts_;
