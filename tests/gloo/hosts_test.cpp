@@ -22,16 +22,6 @@ using namespace test;
 
 namespace {
 
-// A killed rank says nothing more; the others found nothing wrong.
-bool only_killed(const std::vector<std::string>& words, std::size_t killed) {
-  for (std::size_t r = 0; r < words.size(); ++r)
-    if (words[r] != (r == killed ? "killed by signal 9" : "")) {
-      MESSAGE("rank " << r << ": " << words[r]);
-      return false;
-    }
-  return true;
-}
-
 float sum(const ProcessCommunicator& c) {
   float in = static_cast<float>(c.rank() + 1), out = 0;
   c.all_reduce<float>({&in, 1}, {&out, 1}, ReduceOp::sum);
@@ -100,23 +90,25 @@ TEST_CASE("what goes through a host's memory is what was sent: of any size, from
 TEST_CASE("a rank that dies is named on its host and on the others, in groups within and across") {
   for (const int victim : {1, 3})
     for (const bool within : {true, false}) {
-      ForkedRanks ranks = start_on_hosts({0, 0, 1, 1}, [&](const ProcessCommunicator& world) {
-        const auto part = *world.split(within ? world.rank() / 2 : 0, 0);
-        if (world.rank() == victim) {
-          world.barrier();
-          std::this_thread::sleep_for(20ms);
-          kill(getpid(), SIGKILL);
-        }
-        const auto start = std::chrono::steady_clock::now();
-        const std::string said = thrown_by([&] {
-          world.with_axis("tp").barrier();
-          for (;;) part.with_axis("tp").barrier();
-        });
-        expect(std::chrono::steady_clock::now() - start < 2s, "an answer at once");
-        expect_text(said, "PeerFailedError: shardwise::barrier on axis 'tp': rank " + std::to_string(victim) + " died");
-        expect_text(thrown_by([&] { world.barrier(); }), "rank " + std::to_string(victim) + " died");
-      });
-      CHECK(only_killed(ranks.last_words(), static_cast<std::size_t>(victim)));
+      const std::string name = "rank " + std::to_string(victim);
+      CHECK(patiently([&] {
+              return said_by(start_on_hosts({0, 0, 1, 1}, [&](const ProcessCommunicator& world) {
+                               const auto part = *world.split(within ? world.rank() / 2 : 0, 0);
+                               if (world.rank() == victim) {
+                                 world.barrier();
+                                 std::this_thread::sleep_for(20ms);
+                                 kill(getpid(), SIGKILL);
+                               }
+                               const auto start = std::chrono::steady_clock::now();
+                               const std::string said = thrown_by([&] {
+                                 world.with_axis("tp").barrier();
+                                 for (;;) part.with_axis("tp").barrier();
+                               });
+                               expect_within(2s, start, "the death is told");
+                               expect_text(said, "PeerFailedError: shardwise::barrier on axis 'tp': " + name + " died");
+                               expect_text(thrown_by([&] { world.barrier(); }), name + " died");
+                             }).last_words());
+            }) == name + ": killed by signal 9\n");
     }
 }
 
@@ -149,10 +141,13 @@ TEST_CASE("what ranks of several hosts call differently, who aborts, leaves earl
                       }),
                       "rank 1 left early");
         }) == "");
-  CHECK(run_on_hosts({0, 0, 1}, [](const ProcessCommunicator& c) {
+  SharedBetween<std::atomic<int>> told;
+  CHECK(run_on_hosts({0, 0, 1}, [&](const ProcessCommunicator& c) {
           c.barrier();
-          if (c.rank() == 1) return std::this_thread::sleep_for(1s);
+          meet_all();
+          if (c.rank() == 1) return wait_until([&] { return *told == 2; }, "the others' deadline");
           const std::string said = thrown_by([&] { c.with_deadline(200ms).broadcast<float>({}, 1); });
+          ++*told;
           expect_text(
               said, "TimeoutError: shardwise::broadcast of float [0] from rank 1: deadline of 200 ms passed on rank ");
           expect_text(said, "; missing: rank ");
@@ -187,26 +182,31 @@ TEST_CASE("roots that disagree so that nobody sends are found while all wait, wi
 }
 
 TEST_CASE("a rank that is stopped and comes back late harms nobody") {
-  SharedBetween<std::atomic<int>> given_up;
-  ForkedRanks ranks = start_on_hosts({0, 0, 1}, [&](const ProcessCommunicator& c) {
-    std::vector<float> large(100'000, static_cast<float>(c.rank())), all(3 * large.size());
-    c.barrier();
-    if (c.rank() == 1) {
-      raise(SIGSTOP);
-      return expect_text(thrown_by([&] { c.all_gather<float>(large, all); }), "TimeoutError: ");
-    }
-    const std::string said = thrown_by([&] { c.with_deadline(1s).all_gather<float>(large, all); });
-    expect_text(said, "TimeoutError: shardwise::all_gather of float [100000]: deadline of 1000 ms passed on rank ");
-    expect_text(said, "; missing: rank 1");
-    std::vector<detail::Buffer> again;  // the memory that was offered
-    for (int i = 0; i < 4; ++i) again.emplace_back(large.size() * sizeof(float));
-    for (const detail::Buffer& b : again) std::fill_n(b.as<float>(), large.size(), -1.0f);
-    given_up->fetch_add(1);
-    std::this_thread::sleep_for(300ms);
-    for (const detail::Buffer& b : again)
-      expect_each(large.size(), [&](std::size_t i) { return b.as<float>()[i] == -1.0f; }, "memory of its own");
-  });
-  wait_until([&] { return given_up->load() == 2; }, "the others' deadline");
-  ranks.send(1, SIGCONT);
-  for (const std::string& words : ranks.last_words()) CHECK(words == "");
+  CHECK(patiently([] {
+          SharedBetween<std::atomic<int>> given_up;
+          ForkedRanks ranks = start_on_hosts({0, 0, 1}, [&](const ProcessCommunicator& c) {
+            std::vector<float> large(100'000, static_cast<float>(c.rank())), all(3 * large.size());
+            c.barrier();
+            meet_all();
+            if (c.rank() == 1) {
+              raise(SIGSTOP);
+              return expect_text(thrown_by([&] { c.all_gather<float>(large, all); }), "TimeoutError: ");
+            }
+            const auto deadline = missed(1s);
+            const std::string said = thrown_by([&] { c.with_deadline(deadline).all_gather<float>(large, all); });
+            expect_text(said, "TimeoutError: shardwise::all_gather of float [100000]: deadline of " +
+                                  std::to_string(deadline.count()) + " ms passed on rank ");
+            expect_missing(said, "rank 1");
+            std::vector<detail::Buffer> again;  // the memory that was offered
+            for (int i = 0; i < 4; ++i) again.emplace_back(large.size() * sizeof(float));
+            for (const detail::Buffer& b : again) std::fill_n(b.as<float>(), large.size(), -1.0f);
+            given_up->fetch_add(1);
+            std::this_thread::sleep_for(300ms);
+            for (const detail::Buffer& b : again)
+              expect_each(large.size(), [&](std::size_t i) { return b.as<float>()[i] == -1.0f; }, "memory of its own");
+          });
+          ranks.until([&] { return given_up->load() == 2; }, "the others' deadline");
+          wait_until([&] { return ranks.send(1, SIGCONT), ranks.ended(1); }, "the end of the stopped rank");
+          return said_by(ranks.last_words());
+        }) == "");
 }

@@ -55,7 +55,7 @@ class MessageWorld final : public detail::FailureBoard {
   }
   ~MessageWorld() override {
     client_->depart();
-    if (server_ != nullptr) server_->wait_for_the_others(5s);
+    if (server_ != nullptr) server_->wait_for_the_others(hang);
   }
 
   bool failed() const override { return failed_.load(); }
@@ -70,7 +70,7 @@ class MessageWorld final : public detail::FailureBoard {
   bool await_cause(int peer) override {
     std::unique_lock lock(mutex_);
     const auto gone = [&] { return peer >= 0 && departed_[static_cast<std::size_t>(peer)]; };
-    changed_.wait_for(lock, 500ms, [&] { return failed_.load() || gone(); });
+    changed_.wait_for(lock, missed(500ms), [&] { return failed_.load() || gone(); });
     if (failed_.load()) return true;
     if (!gone()) return false;
     lock.unlock();
@@ -187,7 +187,7 @@ class MessageCommunicator : public detail::MessageCollectives<MessageCommunicato
 // Of all ranks, at the end of run_gloo's setup.
 inline MessageCommunicator join_over_gloo(int rank, int size, const std::string& run,
                                           const std::string& address = "127.0.0.1",
-                                          std::chrono::milliseconds deadline = 30s) {
+                                          std::chrono::milliseconds deadline = hang) {
   const auto world = std::make_shared<MessageWorld>(rank, size, run, address, deadline);
   world->connect(deadline);
   std::vector<int> all;
@@ -203,8 +203,10 @@ inline std::string new_run() {
 // f(communicator) on n forked ranks: what went wrong, "" if nothing.
 template <class F>
 std::string run_gloo(int n, F f, const std::string& address = "127.0.0.1") {
-  const std::string run = new_run();
-  return run_forked(n, [&](int rank) { f(join_over_gloo(rank, n, run, address)); });
+  return patiently([&] {
+    const std::string run = new_run();
+    return run_forked(n, [&](int rank) { f(join_over_gloo(rank, n, run, address)); });
+  });
 }
 
 }  // namespace test

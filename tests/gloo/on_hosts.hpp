@@ -28,7 +28,7 @@ ForkedRanks start_on_hosts(const Hosts& hosts, F f,
     place.endpoint.local = "shardwise-test-" + run;
     place.store.run_id = run;
     place.host_id = "host " + std::to_string(hosts[static_cast<std::size_t>(rank)]);
-    place.deadline = 20s;
+    place.deadline = hang;
     place.connect = connect;
     f(shardwise::detail::ProcessWorld::join(std::move(place))->communicator());
   });

@@ -38,7 +38,7 @@ void all_hear(const std::vector<std::string>& parts, Other other) {
     const ProcessCommunicator c = world->communicator().with_axis("tp");
     const ProcessCommunicator half = *c.split(rank % 2, rank);
     expect(add_up(c), "a sum");
-    std::this_thread::sleep_for(100ms);
+    meet_all();
     hears(
         c, half,
         [&] {
@@ -80,8 +80,8 @@ TEST_CASE("four processes: one is killed while they connect") {
       detail::StoreOptions options = place.store;
       options.size = job.size;
       detail::StoreClient client(place.endpoint, rank, options, detail::NoticeHandler([](const detail::Notice&) {}),
-                                 10s);
-      client.wait_for_all(10s);
+                                 hang);
+      client.wait_for_all(hang);
       if (!early) client.set("host of 2", place.host_id);
       std::this_thread::sleep_for(100ms);
       die();
@@ -126,31 +126,35 @@ TEST_CASE("four processes: one is stopped") {
   for (const bool shares : {true, false}) {
     INFO(way(shares));
     Job job;
-    job.shares = shares;
-    const SharedBetween<std::atomic<int>> told;
-    ForkedRanks ranks(job.size, [&](int rank) {
-      const auto world = job.join(rank);
-      const ProcessCommunicator c = world->communicator().with_axis("tp");
-      const ProcessCommunicator half = *c.split(rank % 2, rank);
-      expect(add_up(c), "a sum");
-      std::this_thread::sleep_for(100ms);
-      if (rank == 1) raise(SIGSTOP);
-      try {
-        hears(c, half, [&] { sum(c.with_deadline(1000ms)); },
-              {"TimeoutError", "on axis 'tp': deadline of 1000 ms passed on", "missing: rank 1"});
-      } catch (...) {
-        ++*told;
-        throw;
-      }
-      ++*told;
-    });
-    try {
-      wait_until([&] { return *told == 3; }, "the survivors' words");
-    } catch (const std::exception& e) {
-      FAIL_CHECK(e.what());
-    }
-    ranks.send(1, SIGKILL);
-    CHECK(said_by(ranks.last_words()) == "rank 1: " + killed + "\n");
+    CHECK(patiently([&] {
+            job = Job();
+            job.shares = shares;
+            const SharedBetween<std::atomic<int>> told;
+            ForkedRanks ranks(job.size, [&](int rank) {
+              const auto world = job.join(rank);
+              const ProcessCommunicator c = world->communicator().with_axis("tp");
+              const ProcessCommunicator half = *c.split(rank % 2, rank);
+              expect(add_up(c), "a sum");
+              meet_all();
+              if (rank == 1) raise(SIGSTOP);
+              const auto deadline = missed(1000ms);
+              hears(c, half,
+                    [&] {
+                      try {
+                        sum(c.with_deadline(deadline));
+                      } catch (const TimeoutError& e) {
+                        expect_missing(e.what(), "rank 1");
+                        throw;
+                      }
+                    },
+                    {"TimeoutError", "on axis 'tp': deadline of " + std::to_string(deadline.count()) + " ms passed on",
+                     "missing: rank 1"});
+              ++*told;
+            });
+            ranks.until([&] { return *told == 3; }, "the survivors' words");
+            wait_until([&] { return ranks.send(1, SIGKILL), ranks.ended(1); }, "the end of the stopped rank");
+            return said_by(ranks.last_words());
+          }) == "rank 1: " + killed + "\n");
     CHECK(left_behind(job.run) == "");
   }
 }

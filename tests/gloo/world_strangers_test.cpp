@@ -15,13 +15,6 @@ using namespace test;
 
 namespace {
 
-// An address of the loopback that nobody else has just now.
-detail::Endpoint free_port() {
-  detail::Endpoint at;
-  at.host = "127.0.0.1";
-  return detail::listen_at_endpoint(at, false).endpoint;
-}
-
 struct Progress {
   std::atomic<int> joined{0};
   std::atomic<bool> over{false};
@@ -51,7 +44,7 @@ TEST_CASE("four processes: strangers at the store are refused and reported once,
     INFO(way(shares));
     Job job;
     job.shares = shares;
-    job.endpoint = free_port();
+    job.endpoint = free_endpoint();
     job.token = "a secret of this test";
     const SharedBetween<Progress> progress;
     ForkedRanks ranks(job.size, [&](int rank) {
@@ -69,10 +62,9 @@ TEST_CASE("four processes: strangers at the store are refused and reported once,
       expect(occurrences(log, "\n") <= 4, "a line a kind: " + log);
       expect(log.find("secret") == std::string::npos, "no token in: " + log);
     });
-    wait_until([&] { return progress->joined == job.size; }, "the four processes");
+    ranks.until([&] { return progress->joined == job.size; }, "the four processes");
 
     Job other = job;
-    other.deadline = 5s;
     for (const char* token : {"", "another secret"}) {
       other.token = token;
       CHECK(refusal(other, 1).find("refused rank 1: its token is another one") != std::string::npos);
@@ -94,7 +86,7 @@ TEST_CASE("four processes: a second job at their address gets an error that says
   Job jobs[2];
   jobs[0].shares = true;
   jobs[1].shares = false;
-  jobs[1].endpoint = free_port();
+  jobs[1].endpoint = free_endpoint();
   SharedBetween<Progress> progress[2];
   const auto run_first = [&](int j) {
     return [&, j](int rank) {
@@ -103,13 +95,13 @@ TEST_CASE("four processes: a second job at their address gets an error that says
     };
   };
   ForkedRanks first(4, run_first(0)), second(4, run_first(1));
-  wait_until([&] { return progress[0]->joined == 4 && progress[1]->joined == 4; }, "both jobs");
+  first.until([&] { return progress[0]->joined == 4; }, "the first job");
+  second.until([&] { return progress[1]->joined == 4; }, "the second job");
   // Of each a second one, whose ranks 0 and 1 come.
   const std::string wrong = run_forked(4, [&](int who) {
     Job late = jobs[who / 2];
     late.endpoint = late.place(0).endpoint;
     late.run = "another";
-    late.deadline = 10s;
     expect_text(refusal(late, who % 2), who % 2 == 0 ? "Has another job been started with this address?"
                                                      : "another job's run holds this address");
   });

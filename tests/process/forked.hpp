@@ -23,12 +23,9 @@
 
 #include <shardwise/base/error.hpp>
 
-namespace test {
+#include "process/patience.hpp"
 
-// The failed check of a forked rank: it ends the rank and is what the test reads.
-inline void expect(bool holds, std::string_view what) {
-  if (!holds) throw std::runtime_error("expected: " + std::string(what));
-}
+namespace test {
 
 // That right(i) holds for each i below n; the sentence is only made for one that does not.
 template <class Right>
@@ -53,14 +50,32 @@ class SharedBetween {
   T* value_;
 };
 
-// Waits for what another process sets; throws after ten seconds.
+// What forked ranks have in common, as a rank knows it.
+struct ForkedRun {
+  std::atomic<int>* arrived = nullptr;
+  const std::atomic<bool>* failed = nullptr;  // a rank's check
+  int ranks = 0;
+  int meetings = 0;
+};
+inline ForkedRun& forked_run() {
+  static ForkedRun run;
+  return run;
+}
+
+// Waits for what another process sets. In a rank, throws once a check of another has failed.
 template <class Ready>
 void wait_until(Ready ready, const char* what) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  while (!ready()) {
-    if (std::chrono::steady_clock::now() > end) throw std::runtime_error(std::string("waited in vain: ") + what);
-    std::this_thread::sleep_for(std::chrono::microseconds(200));
-  }
+  const std::atomic<bool>* const failed = forked_run().failed;
+  wait_until(ready, what, [&] { return failed != nullptr && failed->load(); });
+  if (!ready()) throw std::runtime_error(std::string("not waited for, since another rank's check has failed: ") + what);
+}
+
+// Returns when all forked ranks have come here, whatever is between them of what is tested.
+inline void meet_all() {
+  ForkedRun& run = forked_run();
+  run.arrived->fetch_add(1);
+  const int all = ++run.meetings * run.ranks;
+  wait_until([&] { return run.arrived->load() >= all; }, "the other ranks");
 }
 
 // Descriptors that this process has open.
@@ -86,7 +101,7 @@ class ForkedRanks {
     std::fflush(nullptr);
     for (int r = 0; r < n; ++r) {
       const pid_t pid = fork();
-      if (pid == 0) run(r, f);
+      if (pid == 0) run(r, n, f);
       pids_.push_back(pid);
     }
   }
@@ -97,10 +112,21 @@ class ForkedRanks {
   ForkedRanks(const ForkedRanks&) = delete;
   ForkedRanks& operator=(const ForkedRanks&) = delete;
 
+  // Until ready(), or a rank's check has failed: its last words say which.
+  template <class Ready>
+  void until(Ready ready, const char* what) const {
+    wait_until(ready, what, [&] { return said_->failed.load(); });
+  }
+
+  bool ended(int rank) const {
+    siginfo_t how{};
+    waitid(P_PID, static_cast<id_t>(pids_[static_cast<std::size_t>(rank)]), &how, WEXITED | WNOHANG | WNOWAIT);
+    return how.si_pid != 0;
+  }
   void send(int rank, int signal) const { kill(pids_[static_cast<std::size_t>(rank)], signal); }
 
   // Of each rank, when it has ended; one that does not end in time is killed.
-  std::vector<std::string> last_words(std::chrono::seconds limit = std::chrono::seconds(120)) {
+  std::vector<std::string> last_words(std::chrono::seconds limit = 2 * hang) {
     std::vector<std::string> words;
     const auto end = std::chrono::steady_clock::now() + limit;
     for (std::size_t r = 0; r < pids_.size(); ++r) {
@@ -130,16 +156,20 @@ class ForkedRanks {
 
  private:
   struct Said {
-    char text[64][2000];
+    std::atomic<int> arrived{0};
+    std::atomic<bool> failed{false};
+    char text[64][2000] = {};
   };
 
   template <class F>
-  void run(int rank, F& f) {
+  void run(int rank, int n, F& f) {
     int code = 0;
+    forked_run() = {&said_->arrived, &said_->failed, n, 0};
     try {
       f(rank);
     } catch (const std::exception& e) {
       std::strncpy(said_->text[rank], e.what(), sizeof said_->text[rank] - 1);
+      said_->failed = true;
       code = 1;
     }
     std::fflush(nullptr);

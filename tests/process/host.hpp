@@ -54,10 +54,10 @@ struct HostRank {
   std::shared_ptr<shardwise::detail::SharedHost> host;
   std::shared_ptr<shardwise::detail::SharedGroup> group;
 
-  shardwise::detail::Caller me(std::chrono::milliseconds deadline = 20s) const { return {rank, {}, deadline}; }
+  shardwise::detail::Caller me(std::chrono::milliseconds deadline = hang) const { return {rank, {}, deadline}; }
 };
 
-inline HostRank meet(ForkedStore& store, int rank, int size, std::chrono::milliseconds deadline = 20s) {
+inline HostRank meet(ForkedStore& store, int rank, int size, std::chrono::milliseconds deadline = hang) {
   std::vector<int> all;
   for (int r = 0; r < size; ++r) all.push_back(r);
   std::string obstacle;
@@ -70,11 +70,13 @@ inline HostRank meet(ForkedStore& store, int rank, int size, std::chrono::millis
 // f(HostRank) on n forked ranks, each departing at its end: what went wrong, "" if nothing.
 template <class F>
 std::string run_on_host(int n, F f) {
-  ForkedStore store;
-  return run_forked(n, [&](int rank) {
-    const HostRank mine = meet(store, rank, n);
-    f(mine);
-    mine.host->depart();
+  return patiently([&] {
+    ForkedStore store;
+    return run_forked(n, [&](int rank) {
+      const HostRank mine = meet(store, rank, n);
+      f(mine);
+      mine.host->depart();
+    });
   });
 }
 
@@ -93,10 +95,6 @@ std::string thrown_by(F f) {
     return std::string("another: ") + e.what();
   }
   return "nothing";
-}
-
-inline void expect_text(const std::string& text, const std::string& part) {
-  expect(text.find(part) != std::string::npos, "'" + part + "' in: " + text);
 }
 
 }  // namespace test

@@ -20,11 +20,16 @@ using namespace shardwise;
 using namespace shardwise::detail;
 using namespace std::chrono_literals;
 using test::expect;
+using test::expect_missing;
 using test::expect_text;
+using test::expect_within;
 using test::ForkedRanks;
 using test::ForkedStore;
+using test::hang;
 using test::HostRank;
 using test::meet;
+using test::missed;
+using test::patiently;
 using test::run_on_host;
 using test::SharedBetween;
 using test::thrown_by;
@@ -235,7 +240,7 @@ TEST_CASE("splits, again and again, in other orders, with groups that work at on
               expect(part->size == static_cast<int>(members.size()), "the group's size");
               const int place =
                   static_cast<int>(std::find(members.begin(), members.end(), mine.rank) - members.begin());
-              const Caller me{place, {}, 20s};
+              const Caller me{place, {}, hang};
               std::uint64_t ids[5] = {};
               std::byte in[16];
               fill(in, 16, mine.rank, turn);
@@ -352,6 +357,7 @@ TEST_CASE("posts that differ, that one rank does not make, that nobody reads, or
         }) == "");
   CHECK(run_on_host(2, [](const HostRank& mine) {
           SharedPosted posted(mine.group, mine.me(200ms), call_of(Collective::all_gather, 7), Buffer(10), 10);
+          test::meet_all();  // both have posted, by the same clock
           if (mine.rank == 1) return wait_until([&] { return mine.host->failed(); }, "the other's failure");
           posted.finish(nothing_to_do);
           expect_text(thrown_by([&] { posted.wait_for_readers(); }), "missing: rank 1");
@@ -394,24 +400,28 @@ TEST_CASE("a rank that ends while others wait for it has left early") {
           const std::string said = thrown_by([&] { staged_all(mine, 10, 1); });
           expect(said.starts_with("PeerFailedError"), "a peer's failure, not " + said);
           expect_text(said, "shardwise::all_reduce(sum) of float [10]: rank 1 left early");
-          expect(std::chrono::steady_clock::now() - began < 1s, "within a second");
+          expect_within(1s, began, "the early end is told");
         }) == "");
 }
 
 TEST_CASE("a rank that does not come is named when the deadline has passed") {
   CHECK(run_on_host(3, [](const HostRank& mine) {
           if (mine.rank == 2) {
+            test::meet_all();
             wait_until([&] { return mine.host->failed(); }, "the others' failure");
             expect_text(thrown_by([&] { staged_all(mine, 10, 1); }), "missing: rank 2");
             return;
           }
-          const Caller me{mine.rank, Name("tp"), 300ms};
+          const auto deadline = missed(300ms);
+          const Caller me{mine.rank, Name("tp"), deadline};
+          test::meet_all();
           const std::string said = thrown_by([&] {
             mine.group->exchange(me, call_of(Collective::all_gather, 3), nullptr, 0, nullptr, nothing_to_do);
           });
           expect(said.starts_with("TimeoutError"), "a timeout, not " + said);
-          expect_text(said, "all_gather of float [3] on axis 'tp': deadline of 300 ms passed on rank ");
-          expect_text(said, "; missing: rank 2");
+          expect_text(said, "all_gather of float [3] on axis 'tp': deadline of " + std::to_string(deadline.count()) +
+                                " ms passed on rank ");
+          expect_missing(said, "rank 2");
         }) == "");
 }
 
@@ -430,21 +440,22 @@ TEST_CASE("a message that nobody takes, and one that nobody sends, end with the 
 }
 
 TEST_CASE("what another process reports stops all groups of the host, also those that it is not in") {
-  SharedBetween<std::atomic<bool>> rank_2_knows;
+  SharedBetween<std::atomic<int>> who_know;
   CHECK(run_on_host(4, [&](const HostRank& mine) {
-          const int base = mine.rank / 2 * 2;
+          const int base = mine.rank / 2 * 2, before = *who_know;
           const auto pair = mine.group->make_split(mine.me(), {base, base + 1});
+          test::meet_all();
           if (mine.rank == 0) {
             std::this_thread::sleep_for(100ms);
             mine.group->fail({FailureKind::peer, "rank 0 failed: out of cheese", 0});
           } else {  // ranks 1 and 2 wait for one that does not come, as rank 3 never does
-            if (mine.rank == 3) wait_until([&] { return rank_2_knows->load(); }, "rank 2 to know");
-            const Caller me{mine.rank - base, Name("dp"), 20s};
+            if (mine.rank == 3) wait_until([&] { return *who_know > before; }, "rank 2 to know");
+            const Caller me{mine.rank - base, Name("dp"), hang};
             const auto began = std::chrono::steady_clock::now();
             const std::string said = thrown_by([&] { pair->exchange_staged(me, barrier, nullptr, 0, nothing_to_do); });
             expect(said == "PeerFailedError: shardwise::barrier on axis 'dp': rank 0 failed: out of cheese", said);
-            if (mine.rank == 2) *rank_2_knows = true;
-            expect(mine.rank == 3 || std::chrono::steady_clock::now() - began < 1s, "within a second");
+            if (mine.rank == 2) ++*who_know;
+            if (mine.rank != 3) expect_within(1s, began, "another group's failure is told");
           }
           expect_text(thrown_by([&] { mine.group->make_split(mine.me(), {}); }), "split: rank 0 failed: out of cheese");
         }) == "");
@@ -484,34 +495,40 @@ std::int64_t nanoseconds() {  // the same clock in all processes
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
+std::chrono::steady_clock::time_point time_of(std::int64_t at) {
+  return std::chrono::steady_clock::time_point(std::chrono::nanoseconds(at));
+}
 
 // `before_death` on the victim, which is killed in it; what the others' `call` throws within a second of that names it.
 template <class Die, class Call>
 void kill_in(Die before_death, Call call) {
-  ForkedStore store;
-  SharedBetween<Death> death;
-  ForkedRanks ranks(4, [&](int rank) {
-    const HostRank mine = meet(store, rank, 4);
-    if (rank == victim) {
-      before_death(mine, *death);
-      expect(false, "dead by now");
-    }
-    const std::string said = thrown_by([&] { call(mine); });
-    expect(death->at != 0 && nanoseconds() - death->at < 1000000000, "within a second of the death, and not before");
-    expect(said.starts_with("PeerFailedError: shardwise::"), "a peer's failure, not " + said);
-    expect_text(said, "rank 2 died");
-    expect_text(thrown_by([&] { staged_all(mine, 1, 1); }), "rank 2 died");
-  });
-  wait_until([&] { return death->awaited.load(); }, "the victim's readiness");
-  std::this_thread::sleep_for(50ms);
-  death->at = nanoseconds();
-  ranks.send(victim, SIGKILL);
-  CHECK(ranks.last_words() == std::vector<std::string>{"", "", "killed by signal 9", ""});
+  CHECK(patiently([&] {
+          ForkedStore store;
+          SharedBetween<Death> death;
+          ForkedRanks ranks(4, [&](int rank) {
+            const HostRank mine = meet(store, rank, 4);
+            if (rank == victim) {
+              before_death(mine, *death);
+              expect(false, "dead by now");
+            }
+            const std::string said = thrown_by([&] { call(mine); });
+            expect(death->at != 0, "no answer before the death, but: " + said);
+            expect_within(1s, time_of(death->at), "the death is told");
+            expect(said.starts_with("PeerFailedError: shardwise::"), "a peer's failure, not " + said);
+            expect_text(said, "rank 2 died");
+            expect_text(thrown_by([&] { staged_all(mine, 1, 1); }), "rank 2 died");
+          });
+          ranks.until([&] { return death->awaited.load(); }, "the victim's readiness");
+          std::this_thread::sleep_for(50ms);
+          death->at = nanoseconds();
+          ranks.send(victim, SIGKILL);
+          return test::said_by(ranks.last_words());
+        }) == "rank 2: killed by signal 9\n");
 }
 
 void rest(const HostRank&, Death& death) {
   death.awaited = true;
-  std::this_thread::sleep_for(20s);
+  std::this_thread::sleep_for(hang);
 }
 
 }  // namespace
@@ -545,46 +562,48 @@ namespace {
 template <class Call>
 void stop_in(Call call) {
   constexpr std::size_t bytes = 16 * MiB;
-  ForkedStore store;
-  struct Steps {
-    std::atomic<bool> in_body{false}, continued{false}, through{false};
-    std::atomic<int> reused{0};
-  };
-  SharedBetween<Steps> steps;
-  ForkedRanks ranks(3, [&](int rank) {
-    const HostRank mine = meet(store, rank, 3);
-    Buffer in(bytes), out(bytes);
-    fill(in.data(), bytes, rank, 0);
-    const auto body = [&](const Peers& peers) {
-      if (rank == victim) {
-        steps->in_body = true;
-        wait_until([&] { return steps->continued.load(); }, "to be stopped and continued");
-      }
-      for (int r = 0; r < 3; ++r) std::memcpy(out.data() + MiB * static_cast<std::size_t>(r), peers.in[r], MiB);
-    };
-    const std::string said =
-        thrown_by([&] { call(mine, rank == victim ? 20000ms : 1500ms, std::exchange(in, {}), body); });
-    if (rank == victim) steps->through = true;
-    expect(said.starts_with("TimeoutError"), "a timeout, not " + said);
-    expect_text(said, "missing: rank 2");
-    if (rank == victim) return;
-    out = Buffer();
-    std::vector<Buffer> again;
-    for (int i = 0; i < 4; ++i) {
-      again.emplace_back(bytes);
-      fill(again.back().data(), bytes, rank, 10 + i);
-    }
-    ++steps->reused;
-    wait_until([&] { return steps->through.load(); }, "the stopped rank to be through");
-    for (int i = 0; i < 4; ++i) expect_bytes(again[static_cast<std::size_t>(i)].data(), bytes, rank, 10 + i);
-    expect(thrown_by([&] { staged_all(mine, 1, 1); }) == said, "the same error ever after");
-  });
-  wait_until([&] { return steps->in_body.load(); }, "rank 2 in its data phase");
-  ranks.send(victim, SIGSTOP);
-  wait_until([&] { return steps->reused.load() == 2; }, "the others to use their memory again");
-  steps->continued = true;
-  ranks.send(victim, SIGCONT);
-  CHECK(ranks.last_words() == std::vector<std::string>{"", "", ""});
+  CHECK(patiently([&] {
+          ForkedStore store;
+          struct Steps {
+            std::atomic<bool> in_body{false}, continued{false}, through{false};
+            std::atomic<int> reused{0};
+          };
+          SharedBetween<Steps> steps;
+          ForkedRanks ranks(3, [&](int rank) {
+            const HostRank mine = meet(store, rank, 3);
+            Buffer in(bytes), out(bytes);
+            fill(in.data(), bytes, rank, 0);
+            const auto body = [&](const Peers& peers) {
+              if (rank == victim) {
+                steps->in_body = true;
+                wait_until([&] { return steps->continued.load(); }, "to be stopped and continued");
+              }
+              for (int r = 0; r < 3; ++r) std::memcpy(out.data() + MiB * static_cast<std::size_t>(r), peers.in[r], MiB);
+            };
+            const std::string said =
+                thrown_by([&] { call(mine, rank == victim ? hang : missed(1500ms), std::exchange(in, {}), body); });
+            if (rank == victim) steps->through = true;
+            expect(said.starts_with("TimeoutError"), "a timeout, not " + said);
+            expect_missing(said, "rank 2");
+            if (rank == victim) return;
+            out = Buffer();
+            std::vector<Buffer> again;
+            for (int i = 0; i < 4; ++i) {
+              again.emplace_back(bytes);
+              fill(again.back().data(), bytes, rank, 10 + i);
+            }
+            ++steps->reused;
+            wait_until([&] { return steps->through.load(); }, "the stopped rank to be through");
+            for (int i = 0; i < 4; ++i) expect_bytes(again[static_cast<std::size_t>(i)].data(), bytes, rank, 10 + i);
+            expect(thrown_by([&] { staged_all(mine, 1, 1); }) == said, "the same error ever after");
+          });
+          ranks.until([&] { return steps->in_body.load(); }, "rank 2 in its data phase");
+          ranks.send(victim, SIGSTOP);
+          ranks.until([&] { return steps->reused.load() == 2; }, "the others to use their memory again");
+          steps->continued = true;
+          ranks.send(victim, SIGCONT);
+          return test::said_by(ranks.last_words());
+        }) == "");
 }
 
 }  // namespace
@@ -607,60 +626,82 @@ namespace {
 // Memory whose first write stops the process.
 constexpr std::size_t trap_bytes = 65536;
 void* trap = nullptr;
+std::atomic<bool>* trapped = nullptr;
 void stop_at_the_trap(int) {
+  *trapped = true;
   raise(SIGSTOP);
   mprotect(trap, trap_bytes, PROT_READ | PROT_WRITE);
 }
 }  // namespace
 
 TEST_CASE("a rank that is stopped while it takes a message finds that nobody vouches for it") {
-  ForkedStore store;
-  SharedBetween<std::atomic<bool>> given_up;
-  ForkedRanks ranks(2, [&](int rank) {
-    const HostRank mine = meet(store, rank, 2);
-    const CallInfo call = call_of(Collective::send, trap_bytes);
-    Buffer block(trap_bytes);
-    std::string said;
-    if (rank == 0) {
-      said = thrown_by([&] { mine.group->send(mine.me(500ms), 1, call, block.data(), trap_bytes); });
-      *given_up = true;
-    } else {
-      trap = mmap(nullptr, trap_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      signal(SIGSEGV, &stop_at_the_trap);
-      said = thrown_by([&] { mine.group->recv(mine.me(), 0, call, trap, trap_bytes); });
-    }
-    expect(said.starts_with("TimeoutError"), "a timeout, not " + said);
-    expect_text(said, "missing: rank 1");
-  });
-  wait_until([&] { return given_up->load(); }, "the sender to give up");
-  ranks.send(1, SIGCONT);
-  CHECK(ranks.last_words() == std::vector<std::string>{"", ""});
+  CHECK(patiently([] {
+          ForkedStore store;
+          struct Steps {
+            std::atomic<bool> trapped{false}, given_up{false};
+          };
+          SharedBetween<Steps> steps;
+          ForkedRanks ranks(2, [&](int rank) {
+            const HostRank mine = meet(store, rank, 2);
+            const CallInfo call = call_of(Collective::send, trap_bytes);
+            Buffer block(trap_bytes);
+            std::string said;
+            if (rank == 0) {
+              said = thrown_by([&] { mine.group->send(mine.me(missed(500ms)), 1, call, block.data(), trap_bytes); });
+              const bool in_time = steps->trapped;
+              steps->given_up = true;
+              if (!in_time) throw std::runtime_error(std::string(test::late) + "rank 1 was not yet stopped");
+            } else {
+              trap = mmap(nullptr, trap_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+              trapped = &steps->trapped;
+              signal(SIGSEGV, &stop_at_the_trap);
+              said = thrown_by([&] { mine.group->recv(mine.me(), 0, call, trap, trap_bytes); });
+            }
+            expect(said.starts_with("TimeoutError"), "a timeout, not " + said);
+            expect_text(said, "missing: rank 1");
+          });
+          ranks.until([&] { return steps->given_up.load(); }, "the sender to give up");
+          // Again and again: a late one stops now.
+          wait_until([&] { return ranks.send(1, SIGCONT), ranks.ended(1); }, "the end of the stopped rank");
+          return test::said_by(ranks.last_words());
+        }) == "");
 }
 
 // ---- how they find each other ------------------------------------------------------------------------------------
 
 TEST_CASE("a rank that never comes to its host is named; so is one that is killed meanwhile") {
-  ForkedStore store;
-  const std::string late = test::run_forked(3, [&](int rank) {
-    if (rank == 1) return;
-    const std::string said = thrown_by([&] { meet(store, rank, 3, 400ms); });
-    expect(said ==
-               "TimeoutError: shardwise: deadline of 400 ms passed while the ranks of one host met; missing: rank 1",
-           said);
-  });
-  CHECK(late == "");
+  CHECK(patiently([] {
+          ForkedStore store;
+          return test::run_forked(3, [&](int rank) {
+            if (rank == 1) return;
+            const auto deadline = missed(400ms);
+            const std::string said = thrown_by([&] { meet(store, rank, 3, deadline); });
+            expect(said.starts_with("TimeoutError: "), "a timeout, not " + said);
+            expect_missing(said, "rank 1");
+            expect(said == "TimeoutError: shardwise: deadline of " + std::to_string(deadline.count()) +
+                               " ms passed while the ranks of one host met; missing: rank 1",
+                   said);
+          });
+        }) == "");
 
-  ForkedStore another;
-  ForkedRanks ranks(3, [&](int rank) {
-    if (rank == 1) std::this_thread::sleep_for(20s);
-    const std::string said = thrown_by([&] { meet(another, rank, 3); });
-    expect(said == "PeerFailedError: shardwise: rank 2 ended while the ranks of one host met" || rank == 2, said);
-  });
-  std::this_thread::sleep_for(300ms);
-  ranks.send(2, SIGKILL);
-  std::this_thread::sleep_for(300ms);
-  ranks.send(1, SIGKILL);
-  CHECK(ranks.last_words() == std::vector<std::string>{"", "killed by signal 9", "killed by signal 9"});
+  CHECK(patiently([] {
+          ForkedStore store;
+          SharedBetween<std::atomic<bool>> meets;
+          ForkedRanks ranks(3, [&](int rank) {
+            if (rank == 1) std::this_thread::sleep_for(hang);
+            if (rank == 2) *meets = true;
+            const std::string said = thrown_by([&] { meet(store, rank, 3, missed(5s)); });
+            if (rank == 0 && said.starts_with("TimeoutError: "))
+              throw std::runtime_error(std::string(test::late) + "rank 2 was killed before it had come; " + said);
+            expect(said == "PeerFailedError: shardwise: rank 2 ended while the ranks of one host met", said);
+          });
+          ranks.until([&] { return meets->load(); }, "rank 2");
+          std::this_thread::sleep_for(missed(300ms));
+          ranks.send(2, SIGKILL);
+          wait_until([&] { return ranks.ended(0); }, "the end of rank 0");
+          ranks.send(1, SIGKILL);
+          return test::said_by(ranks.last_words());
+        }) == "rank 1: killed by signal 9\nrank 2: killed by signal 9\n");
 }
 
 TEST_CASE(
@@ -673,7 +714,7 @@ TEST_CASE(
             staged_all(mine, 100, 3);
             return;
           }
-          const std::string door = store.get("host", 10s), name = door.substr(0, door.find(' '));
+          const std::string door = store.get("host", hang), name = door.substr(0, door.find(' '));
           std::vector<Descriptor> open;
           for (int i = 0; i < 100; ++i) open.push_back(connect_locally(name));
           expect(static_cast<bool>(open.back()), "a connection");
@@ -686,7 +727,7 @@ TEST_CASE(
           char answer = 0;
           std::vector<Descriptor> fds;
           std::vector<pollfd> first{{open[0].get(), POLLIN, 0}}, second{{open[1].get(), POLLIN, 0}};
-          poll_until(first, 1s), poll_until(second, 1s);
+          poll_until(first, hang), poll_until(second, hang);
           expect(first[0].revents != 0 && second[0].revents != 0, "an end of the connection");
           expect(!receive_packet(open[0], &answer, 1, fds) && !receive_packet(open[1], &answer, 1, fds), "no answer");
           expect(fds.empty(), "no descriptor for a stranger");
@@ -705,7 +746,7 @@ TEST_CASE("another user at the door is let go, even with the token") {
             staged_all(meet(store, rank, 2), 100, 3);
             return;
           }
-          const std::string door = store.get("host", 10s);
+          const std::string door = store.get("host", hang);
           expect(seteuid(65534) == 0, "another user");
           const Descriptor socket = connect_locally(door.substr(0, door.find(' ')));
           HostHello hello;
@@ -726,7 +767,7 @@ TEST_CASE("where one rank cannot share its memory none does, and all know why") 
             setrlimit(RLIMIT_FSIZE, &little);
           }
           std::string obstacle;
-          const auto host = meet_on_host(store, "host", {0, 1, 2}, rank, 3, 10s, obstacle);
+          const auto host = meet_on_host(store, "host", {0, 1, 2}, rank, 3, hang, obstacle);
           expect(host == nullptr, "no shared memory");
           expect_text(obstacle, "rank 1: ");
         }) == "");

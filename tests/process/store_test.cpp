@@ -31,11 +31,11 @@ using test::CapturedErrors, test::is_closed, test::occurrences, test::stranger, 
 
 namespace {
 
-constexpr auto soon = 20s;  // far more than anything here takes: a hang becomes a failure
+constexpr auto soon = test::hang;  // far more than anything here takes: a hang becomes a failure
 
 // A case that hangs ends the program, and says so.
 struct Watchdog {
-  explicit Watchdog(unsigned seconds) { alarm(seconds); }
+  Watchdog() { alarm(900); }
   ~Watchdog() { alarm(0); }
 };
 
@@ -128,13 +128,24 @@ std::string message_of(F f) {
   return "no exception";
 }
 
+// The error of ask(deadline), in which the other end says something; that takes longer where others keep the machine busy.
+template <class F>
+std::string asked(F ask) {
+  std::string said;
+  for (auto deadline = 300ms; deadline < 60s; deadline *= 4) {
+    said = message_of<Error>([&] { ask(deadline); });
+    if (said.find("did not find the store") == std::string::npos) break;
+  }
+  return said;
+}
+
 // What a forked rank does that joins and then does nothing until it is killed. It is forked before this process makes threads.
 auto idle_rank(const Endpoint& at, int r, const StoreOptions& o, bool with_child = false) {
   return [at, r, o, with_child](int) {
-    alarm(60);
+    alarm(900);
     const StoreClient client(at, r, o, NoticeHandler([](const Notice&) {}), soon);
     if (with_child && fork() == 0) {
-      execlp("sleep", "sleep", "20", static_cast<char*>(nullptr));
+      execlp("sleep", "sleep", "60", static_cast<char*>(nullptr));
       _exit(1);
     }
     for (;;) pause();
@@ -191,7 +202,7 @@ TEST_CASE("an endpoint is read and written; what is none is refused by name") {
 }
 
 TEST_CASE("ranks join over IPv4, IPv6 and a local socket, and share keys and values") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   for (const Endpoint& at : {loopback(), loopback("::1"), loopback("localhost"), fresh_name()}) {
     INFO(to_string(at));
     World world(options(3, "secret"), at);
@@ -210,7 +221,7 @@ TEST_CASE("ranks join over IPv4, IPv6 and a local socket, and share keys and val
 }
 
 TEST_CASE("get waits for a key that comes later, and names one that never does") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   World world(options(2));
   world.join_all();
   std::thread later([&] {
@@ -228,7 +239,7 @@ TEST_CASE("get waits for a key that comes later, and names one that never does")
 }
 
 TEST_CASE("many threads of a rank ask at once") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   World world(options(2));
   world.join_all();
   std::atomic<int> right{0};
@@ -246,7 +257,7 @@ TEST_CASE("many threads of a rank ask at once") {
 }
 
 TEST_CASE("rank 0 may come last, and who is missing is named") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   const Endpoint at = fresh_name();
   std::unique_ptr<StoreClient> early;
   std::thread first(
@@ -262,13 +273,13 @@ TEST_CASE("rank 0 may come last, and who is missing is named") {
 
   const Endpoint nowhere = fresh_name();
   const std::string said = message_of<TimeoutError>(
-      [&] { StoreClient(nowhere, 3, options(4), NoticeHandler([](const Notice&) {}), 100ms); });
+      [&] { StoreClient(nowhere, 3, options(4), NoticeHandler([](const Notice&) {}), 500ms); });
   CHECK(said.find("rank 3 did not find the store of rank 0 at " + to_string(nowhere) +
-                  " within 100 ms; missing: rank 0 (Connection refused)") != std::string::npos);
+                  " within 500 ms; missing: rank 0 (Connection refused)") != std::string::npos);
 }
 
 TEST_CASE("a rank that announces a failure, and one that leaves, are known to all the others, latecomers too") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   World world(options(4));
   for (const std::size_t r : {0u, 1u, 2u}) world.join(r);
   world.ranks[2]->announce({FailureKind::mismatch, "ranks call different operations", 2});
@@ -290,7 +301,7 @@ TEST_CASE("a rank that announces a failure, and one that leaves, are known to al
 }
 
 TEST_CASE("a killed rank is named to all, also to one that waits for a key of a living one") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   for (const Endpoint& at : {loopback(), fresh_name()}) {
     for (const bool with_child : {false, true}) {  // a child made by exec holds no connection of its parent's
       Listener listener = listen_at_endpoint(at.is_local() ? fresh_name() : at, false);
@@ -313,7 +324,7 @@ TEST_CASE("a killed rank is named to all, also to one that waits for a key of a 
 }
 
 TEST_CASE("a rank that dies before all have joined ends the wait of the others") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   const Endpoint at = fresh_name();
   auto child = std::make_unique<test::ForkedRanks>(1, idle_rank(at, 2, options(3)));
   World world(options(3), at);
@@ -328,7 +339,7 @@ TEST_CASE("a rank that dies before all have joined ends the wait of the others")
 }
 
 TEST_CASE("a stopped rank is no dead one, and does not hold up the others") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   const Endpoint at = fresh_name();
   const test::ForkedRanks child(1, idle_rank(at, 2, options(3)));
   World world(options(3), at);
@@ -344,10 +355,10 @@ TEST_CASE("a stopped rank is no dead one, and does not hold up the others") {
 }
 
 TEST_CASE("the death of the store's process is known to every rank") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   const Endpoint at = fresh_name();
   const test::ForkedRanks holder(1, [&](int) {
-    alarm(60);
+    alarm(900);
     World world(options(3), at);
     world.join(0).set("ready", "yes");
     for (;;) pause();
@@ -370,12 +381,14 @@ TEST_CASE("the death of the store's process is known to every rank") {
 }
 
 TEST_CASE("ranks that do not belong are refused with the reason, and the run goes on") {
-  const Watchdog watchdog(90);
+  const Watchdog watchdog;
   CapturedErrors errors;
   World world(options(2, "secret"));
   world.join(1);
   const auto refused = [&](int rank, const StoreOptions& o) {
-    return message_of<Error>([&] { StoreClient(world.at(), rank, o, NoticeHandler([](const Notice&) {}), 300ms); });
+    return asked([&](std::chrono::milliseconds deadline) {
+      StoreClient(world.at(), rank, o, NoticeHandler([](const Notice&) {}), deadline);
+    });
   };
   const std::string at = to_string(world.at());
   CHECK(refused(1, options(2, "secret")).find("a rank 1 has joined before") != std::string::npos);
@@ -395,24 +408,25 @@ TEST_CASE("ranks that do not belong are refused with the reason, and the run goe
 }
 
 TEST_CASE("strangers are refused and reported once a kind, and the run goes on") {
-  const Watchdog watchdog(120);
+  const Watchdog watchdog;
   CapturedErrors errors;
   StoreOptions o = options(2, "secret");
   o.handshake = 300ms;
   const int descriptors = test::open_descriptors();
   World world(o);
   world.join(0);
+  const auto says = [&](const std::string& bytes) {
+    for (;;) {
+      const Descriptor s = stranger(world.at());
+      if (!send_all(s, bytes, test::stranger_end())) continue;  // its time was over before it came to that
+      CHECK(is_closed(s));
+      return;
+    }
+  };
   for (int i = 0; i < 3; ++i) {
-    const Descriptor random =
-        stranger(world.at());  // bytes that may be a long frame, and bytes that are a short wrong one
-    REQUIRE(send_all(random, random_nonce() + std::string(4000, '\xff'), Clock::now() + soon));
-    CHECK(is_closed(random));
-    const Descriptor empty = stranger(world.at());
-    REQUIRE(send_all(empty, std::string(4, '\0'), Clock::now() + soon));
-    CHECK(is_closed(empty));
-    const Descriptor early = stranger(world.at());  // asks before it has joined
-    REQUIRE(send_all(early, FrameWriter(Frame::get).number(1).words("key").done(), Clock::now() + soon));
-    CHECK(is_closed(early));
+    says(random_nonce() + std::string(4000, '\xff'));  // bytes that may be a long frame
+    says(std::string(4, '\0'));  // and that are a short wrong one
+    says(FrameWriter(Frame::get).number(1).words("key").done());  // asks before it has joined
     const Descriptor silent = stranger(world.at());
     CHECK(is_closed(silent));
     const Descriptor slow = stranger(world.at());
@@ -420,7 +434,8 @@ TEST_CASE("strangers are refused and reported once a kind, and the run goes on")
   }
   // more at once than it keeps; 10,000 come in the test of whole worlds
   std::vector<Descriptor> crowd(300);
-  for (std::size_t i = 0; i < 2000; ++i) crowd[i % crowd.size()] = stranger(world.at());
+  const auto enough = [&] { return occurrences(errors.so_far(), "said nothing while many others came") > 0; };
+  for (std::size_t i = 0; i < 2000 || (!enough() && i < 100000); ++i) crowd[i % crowd.size()] = stranger(world.at());
   world.join_all();
   world.ranks[1]->set("key", "value");
   CHECK(world.ranks[0]->get("key", soon) == "value");
@@ -437,23 +452,23 @@ TEST_CASE("strangers are refused and reported once a kind, and the run goes on")
 }
 
 TEST_CASE("a joined rank that sends nonsense is dead to the others, and they go on") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   World world(options(2));
   world.join(0);
   const Descriptor odd = stranger(world.at());
   std::string greeting;
-  while (greeting.size() < greeting_size && wait_for(odd, POLLIN, Clock::now() + soon)) receive_some(odd, greeting);
+  while (greeting.size() < greeting_size && wait_for(odd, POLLIN, test::stranger_end())) receive_some(odd, greeting);
   const std::string nonce = greeting.substr(store_magic.size());
-  REQUIRE(send_all(odd, hello_frame("", nonce, {1, 2, random_nonce(), "run"}), Clock::now() + soon));
+  REQUIRE(send_all(odd, hello_frame("", nonce, {1, 2, random_nonce(), "run"}), test::stranger_end()));
   world.ranks[0]->wait_for_all(soon);
-  REQUIRE(send_all(odd, "\xff\xff\xff\x7f", Clock::now() + soon));
+  REQUIRE(send_all(odd, "\xff\xff\xff\x7f", test::stranger_end()));
   const Notice n = world.notices[0]->wait(NoticeKind::died);
   CHECK(n.rank == 1);
   CHECK(n.failure.message == "rank 1 died: it sent what no rank sends");
 }
 
 TEST_CASE("what holds rank 0's place without knowing the token is no store to a rank") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   const Hello nobody;
   const std::string magic(store_magic);
   const std::string welcome = FrameWriter(Frame::welcome).words(view(join_code("guess", "store", "", nobody))).done();
@@ -474,8 +489,9 @@ TEST_CASE("what holds rank 0's place without knowing the token is no store to a 
         send_all(held.back(), bytes, Clock::now() + soon);
       }
     });
-    const std::string said = message_of<Error>(
-        [&] { StoreClient(listener.endpoint, 1, options(2, "secret"), NoticeHandler([](const Notice&) {}), 100ms); });
+    const std::string said = asked([&](std::chrono::milliseconds deadline) {
+      StoreClient(listener.endpoint, 1, options(2, "secret"), NoticeHandler([](const Notice&) {}), deadline);
+    });
     over = true;
     impostor.join();
     INFO(said);
@@ -485,7 +501,7 @@ TEST_CASE("what holds rank 0's place without knowing the token is no store to a 
 }
 
 TEST_CASE("the store's memory is bounded") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   StoreOptions o = options(2);
   o.most_bytes = 5u << 20;
   World world(o);
@@ -511,7 +527,7 @@ TEST_CASE("a store that listens beyond the loopback wants a token") {
 }
 
 TEST_CASE("two stores at one address: the second says so, the first goes on") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   for (const Endpoint& at : {loopback(), fresh_name()}) {
     World world(options(2), at);
     const std::string said = message_of<Error>([&] { listen_at_endpoint(world.at(), false, 100ms); });
@@ -523,7 +539,7 @@ TEST_CASE("two stores at one address: the second says so, the first goes on") {
 }
 
 TEST_CASE("a scan finds the store of its own run among others") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   // Behind each other: a stranger that says nothing, another run's store, one of another token, and ours.
   Endpoint range = loopback();
   std::optional<Listener> silent;
@@ -549,7 +565,7 @@ TEST_CASE("a scan finds the store of its own run among others") {
 }
 
 TEST_CASE("the end of a store leaves nothing behind, and its port is free at once") {
-  const Watchdog watchdog(60);
+  const Watchdog watchdog;
   const int descriptors = test::open_descriptors(), kept = test::inheritable_descriptors(), before = threads();
   Endpoint at = loopback();
   for (int i = 0; i < 20; ++i) {
@@ -566,5 +582,5 @@ TEST_CASE("the end of a store leaves nothing behind, and its port is free at onc
     CHECK(world.notices[1]->count() >= 1);
   }
   CHECK(test::open_descriptors() == descriptors);
-  CHECK(threads() == before);
+  test::wait_until([&] { return threads() == before; }, "the end of all threads");
 }

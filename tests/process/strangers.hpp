@@ -12,6 +12,8 @@
 
 #include <shardwise/backends/process/store.hpp>
 
+#include "process/patience.hpp"
+
 namespace test {
 
 // Standard error into a file while it lives.
@@ -24,6 +26,13 @@ class CapturedErrors {
   ~CapturedErrors() { restore(); }
   CapturedErrors(const CapturedErrors&) = delete;
   CapturedErrors& operator=(const CapturedErrors&) = delete;
+  std::string so_far() const {
+    std::fflush(stderr);
+    std::string all(65536, '\0');
+    const ssize_t bytes = pread(fileno(file_), all.data(), all.size(), 0);
+    all.resize(bytes < 0 ? 0 : static_cast<std::size_t>(bytes));
+    return all;
+  }
   std::string restore() {
     if (before_ < 0) return "";
     std::fflush(stderr);
@@ -47,9 +56,21 @@ inline std::size_t occurrences(const std::string& text, const std::string& part)
   return n;
 }
 
-inline constexpr std::chrono::seconds stranger_limit{20};  // far more than anything takes: a hang becomes a failure
+inline shardwise::detail::TimePoint stranger_end() { return shardwise::detail::Clock::now() + hang; }
 
-inline shardwise::detail::TimePoint stranger_end() { return shardwise::detail::Clock::now() + stranger_limit; }
+// An address of the loopback that nobody else has, below the ports that the system gives to connections: there it would be somebody's
+// before it is used.
+inline shardwise::detail::Endpoint free_endpoint() {
+  static int next = 15000 + getpid() % 10000;
+  shardwise::detail::Endpoint at;
+  at.host = "127.0.0.1";
+  at.port = next;
+  at.ports = 1000;
+  at = shardwise::detail::listen_at_endpoint(at, false).endpoint;
+  next = at.port + 1;
+  at.ports = 1;
+  return at;
+}
 
 // A connection to a store over TCP that has said nothing yet.
 inline shardwise::detail::Descriptor stranger(const shardwise::detail::Endpoint& at) {
