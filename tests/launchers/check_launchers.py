@@ -21,7 +21,7 @@ import tempfile
 sys.dont_write_bytecode = True  # the checkout stays as it is
 import slurm  # noqa: E402
 
-LIMIT = 120  # seconds: what hangs becomes a failure
+LIMIT = 600  # seconds: what hangs becomes a failure
 ALONE = ["-ts=*ranks", "--no-colors"]
 RANKS = 4
 
@@ -77,7 +77,7 @@ def plain(options, stack):
 
 
 def launch(options, stack):
-    return lambda program: run([options.launch, "-n", RANKS, program, *ALONE], clean_environment())
+    return lambda program: run([options.launch, "-n", RANKS, "--grace", 600, program, *ALONE], clean_environment())
 
 
 def mpirun(options, stack):

@@ -19,10 +19,16 @@ def obstacle():
     return None if os.geteuid() == 0 else "Slurm's daemons are started by root alone"
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def free_port(first):
+    """From `first` on, below the ports that the system gives to connections: there it would be somebody's before it is used."""
+    for port in range(first, first + 1000):
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+    raise RuntimeError(f"no free port from {first} on")
 
 
 class Slurm:
@@ -40,8 +46,8 @@ class Slurm:
         (self.folder / "slurm.conf").write_text(f"""
 ClusterName=test
 SlurmctldHost={name}(127.0.0.1)
-SlurmctldPort={free_port()}
-SlurmdPort={free_port()}
+SlurmctldPort={free_port(26000 + os.getpid() % 2000)}
+SlurmdPort={free_port(29000 + os.getpid() % 2000)}
 SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={self.folder}/munge.socket
@@ -61,6 +67,9 @@ SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
 KillWait=2
+MessageTimeout=100
+SlurmctldTimeout=600
+SlurmdTimeout=600
 NodeName={name} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
 PartitionName=all Nodes={name} Default=YES MaxTime=INFINITE State=UP
 """)
@@ -84,12 +93,15 @@ PartitionName=all Nodes={name} Default=YES MaxTime=INFINITE State=UP
                                              stdout=log, stderr=log, start_new_session=True))
 
     def is_idle(self):
-        done = subprocess.run(["sinfo", "-h", "-o", "%T"], env=self.environment(), text=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL, timeout=30)
+        try:
+            done = subprocess.run(["sinfo", "-h", "-o", "%T"], env=self.environment(), text=True, stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL, timeout=30)
+        except subprocess.TimeoutExpired:
+            return False
         return done.stdout.strip() == "idle"
 
     def wait(self, ready, what):
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while not ready():
             if time.monotonic() > end or any(p.poll() is not None for p in self.running):
                 logs = "".join(f"---- {log.name}\n{log.read_text()[-2000:]}" for log in self.folder.glob("*.[lo][ou][gt]"))

@@ -53,7 +53,7 @@ TEST_CASE("a communicator of the program's own: its ranks, its tags and its end 
   int got = -1;
   MPI_Request any = MPI_REQUEST_NULL;
   MPI_Irecv(&got, 1, MPI_INT, MPI_ANY_SOURCE, MPI_ANY_TAG, part, &any);
-  const MpiCommunicator c(part, 20s);
+  const MpiCommunicator c(part, hang);
   CHECK(c.rank() == rank);
   CHECK(c.size() == size);
   CHECK(sum_of_ranks(c, 30'000) == right_sum(size, 30'000));

@@ -12,12 +12,14 @@ namespace test {
 
 using namespace std::chrono_literals;
 
+constexpr std::chrono::seconds hang{300};  // far more than anything takes
+
 // Of the program's own, whatever became of the library's.
 inline void meet_by_mpi() { MPI_Barrier(MPI_COMM_WORLD); }
 
 // What one does wrong afterwards reaches none that is still on its way here.
 inline shardwise::MpiCommunicator all_ranks() {
-  shardwise::MpiCommunicator c(MPI_COMM_WORLD, 20s);
+  shardwise::MpiCommunicator c(MPI_COMM_WORLD, hang);
   meet_by_mpi();
   return c;
 }

@@ -65,7 +65,7 @@ struct Exchange {
       std::vector<std::byte>& theirs = got[static_cast<std::size_t>(in[k].peer)];
       for (std::size_t i = 0; i < bytes; ++i) theirs[at + i] = from[i];
     };
-    transport.exchange(header, out, in, MpiTransport::Clock::now() + 20s, pack, unpack);
+    transport.exchange(header, out, in, MpiTransport::Clock::now() + hang, pack, unpack);
   }
 };
 
@@ -74,7 +74,7 @@ struct Exchange {
 TEST_CASE("payloads beyond the limit of one operation go in pieces") {
   detail::start_mpi(detail::read_environment());
   for (const std::size_t piece : {std::size_t{999}, std::size_t{4096}, std::size_t{1} << 40}) {
-    const auto transport = MpiTransport::on(MPI_COMM_WORLD, 20s, piece);
+    const auto transport = MpiTransport::on(MPI_COMM_WORLD, hang, piece);
     for (int i = 0; i < 3; ++i) {
       Exchange e(piece > 5000 ? 5000 : piece);
       e.run(*transport, {});
@@ -85,7 +85,7 @@ TEST_CASE("payloads beyond the limit of one operation go in pieces") {
 
 TEST_CASE("where the headers disagree nothing is written") {
   detail::start_mpi(detail::read_environment());
-  const auto transport = MpiTransport::on(MPI_COMM_WORLD, 20s, 999);
+  const auto transport = MpiTransport::on(MPI_COMM_WORLD, hang, 999);
   Exchange e(999);
   if (e.size < 2) return;
   detail::MessageHeader header;
@@ -107,7 +107,7 @@ TEST_CASE("where the headers disagree nothing is written") {
 
 TEST_CASE("who waits at the deadline says for whom") {
   detail::start_mpi(detail::read_environment());
-  const auto transport = MpiTransport::on(MPI_COMM_WORLD, 20s);
+  const auto transport = MpiTransport::on(MPI_COMM_WORLD, hang);
   int rank = 0, size = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);

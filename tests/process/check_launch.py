@@ -11,8 +11,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
-LIMIT = 60  # seconds: what hangs becomes a failure
+LIMIT = 300  # seconds: what hangs becomes a failure
 
 # Short of cores, writes come in pieces: lines of any length must come out whole all the same.
 CHATTY = """
@@ -66,11 +67,21 @@ class Checks:
         ids = [int(file.read_text()) for file in self.folder.glob("pid*")]
         for file in self.folder.glob("pid*"):
             file.unlink()
-        left = [i for i in ids if pathlib.Path(f"/proc/{i}").exists()
-                and ") Z " not in pathlib.Path(f"/proc/{i}/stat").read_text()]
+        end = time.monotonic() + LIMIT  # they are killed, and may need a while to notice
+        while left := [i for i in ids if is_alive(i)]:
+            if time.monotonic() > end:
+                break
+            time.sleep(0.05)
         for i in left:
             os.kill(i, signal.SIGKILL)
         self.expect(f"{what}: nothing is left", len(ids) == ranks and not left, done)
+
+
+def is_alive(process):
+    try:
+        return ") Z " not in pathlib.Path(f"/proc/{process}/stat").read_text()
+    except OSError:  # it has gone
+        return False
 
 
 def lines(text):
@@ -113,17 +124,18 @@ def check_ends(checks):
     files = f"{checks.folder}/pid"
     written = f'echo $! >{checks.folder}/new$SHARDWISE_RANK && mv {checks.folder}/new$SHARDWISE_RANK {files}$SHARDWISE_RANK; '
     wait = written.replace("$!", "$$") + f'until set -- {files}* && [ $# = $SHARDWISE_SIZE ]; do sleep 0.02; done; '
-    done = checks.run("-n", 4, "--grace", 0, "sh", "-c", wait + "[ $SHARDWISE_RANK = 2 ] && exit 7; sleep 300")
+    done = checks.run("-n", 4, "--grace", 0, "sh", "-c", wait + "[ $SHARDWISE_RANK = 2 ] && exit 7; sleep 3000")
     checks.expect("the first failure's code", done.returncode == 7 and "rank 2 ended with code 7" in done.stderr, done)
     checks.gone("after a failure", 4, done)
     done = checks.run("-n", 3, "--grace", 0, "sh", "-c",
                       "trap '' TERM; " + wait + "[ $SHARDWISE_RANK = 1 ] && kill -KILL $$; while :; do sleep 1; done")
     checks.expect("a killed rank", done.returncode == 137 and "rank 1 was ended by signal KILL" in done.stderr, done)
     checks.gone("who ignores TERM is killed", 3, done)
-    done = checks.run("-n", 3, "sh", "-c", "[ $SHARDWISE_RANK = 0 ] && exit 3; sleep 0.3; echo my last words; exit 1")
+    done = checks.run("-n", 3, "--grace", 300, "sh", "-c",
+                      "[ $SHARDWISE_RANK = 0 ] && exit 3; sleep 0.3; echo my last words; exit 1")
     checks.expect("the others may say why they end", done.returncode == 3
                   and lines(done.stdout) == ["[1] my last words", "[2] my last words"], done)
-    done = checks.run("-n", 2, "sh", "-c", "sleep 300 & " + written)
+    done = checks.run("-n", 2, "sh", "-c", "sleep 3000 & " + written)
     checks.expect("children do not hold it up", done.returncode == 0, done)
     checks.gone("children that ranks forgot", 2, done)
     done = checks.run("-n", 2, "sh", "-c", "exit 0")
@@ -132,7 +144,7 @@ def check_ends(checks):
 
 def check_signals(checks):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        process = subprocess.Popen([checks.launch, "-n", "2", sys.executable, "-c", SIGNALLED], text=True,
+        process = subprocess.Popen([checks.launch, "-n", "2", "--grace", "300", sys.executable, "-c", SIGNALLED], text=True,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(2):
             process.stdout.readline()
