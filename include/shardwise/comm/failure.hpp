@@ -30,6 +30,13 @@ struct Failure {
   int found_by = -1;  // world rank
 };
 
+// Told of the first failure, on the thread that learns of it.
+class FailureListener {
+ public:
+  virtual ~FailureListener() = default;
+  virtual void found(const Failure& failure) noexcept = 0;
+};
+
 // (What follows are templates, so that a unit that runs no ranks compiles no texts.)
 
 template <class = void>

@@ -15,6 +15,8 @@
 
 #include <shardwise/backends/nccl/group.hpp>
 #include <shardwise/backends/nccl/launched.hpp>
+#include <shardwise/backends/nccl/threads.hpp>
+#include <shardwise/backends/thread/communicator.hpp>
 #include <shardwise/comm/arguments.hpp>
 #include <shardwise/comm/communicator.hpp>
 #include <shardwise/comm/handle.hpp>
@@ -48,6 +50,13 @@ class NcclCommunicator : public detail::CommunicatorHandle<NcclCommunicator>, pr
   /// variables contradict each other or say not where to meet; TimeoutError that names who did not come.
   explicit NcclCommunicator(std::chrono::milliseconds deadline = detail::default_deadline())
       : NcclCommunicator(detail::launched_over_nccl(detail::checked_deadline(deadline)), deadline) {}
+
+  /// The ranks of `run_ranks`, or of a part of them, as GPUs: each gets the only device that there is, or else that of its number in
+  /// `run_ranks`, which becomes the calling thread's. A rank that leaves its function by an exception, calls `abort`, misses its deadline
+  /// or hears an error from NCCL is told to the others at once, whichever of the two communicators they wait in. Deadline: that of
+  /// `threads`. Ranks: all of `threads`. Throws: Error where this rank has no device, or two have the same; as every call.
+  explicit NcclCommunicator(const ThreadCommunicator& threads)
+      : NcclCommunicator(detail::threads_over_nccl(threads), threads.deadline()) {}
 
   /// Meets the other ranks of a world of `size` that were given the same `unique`. The calling thread's current device becomes the
   /// rank's. Ranks: all. Throws: Error without a device, TimeoutError, CommError.

@@ -1,5 +1,4 @@
-// FailureBoard: where a failure that one part of a process finds is told, and which came first. FailureListener: who must know of it.
-// Layer: backends/process.
+// FailureBoard: where a failure that one part of a process finds is told, and which came first. Layer: backends/process.
 #pragma once
 
 #include <shardwise/comm/failure.hpp>
@@ -18,13 +17,6 @@ class FailureBoard {
   // The connection to `peer` (of the world; -1: this rank's own are closed) ended: waits shortly for the failure, found elsewhere,
   // that this is a consequence of, or for the word that the peer has left in peace, which then is the failure. True if there is one.
   virtual bool await_cause(int peer) = 0;
-};
-
-// Told of the first failure, on the thread that learns of it.
-class FailureListener {
- public:
-  virtual ~FailureListener() = default;
-  virtual void found(const Failure& failure) noexcept = 0;
 };
 
 }  // namespace shardwise::detail

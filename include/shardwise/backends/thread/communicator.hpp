@@ -56,6 +56,7 @@ class ThreadCommunicator : public detail::CommunicatorHandle<ThreadCommunicator>
 
   using CommunicatorHandle::rank;
   int size() const { return group_->size; }
+  const detail::Ref<detail::ThreadGroup>& group() const { return group_; }  // for the library's own layers
   /// The same on all ranks of the group, another for every group of the process.
   std::uint64_t id() const { return group_->id(); }
 

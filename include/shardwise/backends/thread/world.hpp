@@ -54,24 +54,49 @@ class BasicThreadWorld {
 
   // The first failure stays; it stops every group.
   [[gnu::cold]] void fail(Failure failure) {
-    const std::lock_guard lock(mutex_);
-    spread(std::move(failure));
+    {
+      const std::lock_guard lock(mutex_);
+      spread(std::move(failure));
+    }
+    tell();
   }
 
   // Fails unless `gate` has completed generation `generation` or failed meanwhile: in either case its word says so.
   [[gnu::cold]] void fail_unless_complete(ThreadGate& gate, std::uint32_t generation, Failure failure) {
-    const std::lock_guard lock(mutex_);
-    std::uint64_t word = gate.word.load();
-    do {
-      if (GateWord::generation(word) != generation || GateWord::failed(word)) return;
-    } while (!gate.word.compare_exchange_weak(word, word | GateWord::failed_bit));
-    spread(std::move(failure));
+    {
+      const std::lock_guard lock(mutex_);
+      std::uint64_t word = gate.word.load();
+      do {
+        if (GateWord::generation(word) != generation || GateWord::failed(word)) return;
+      } while (!gate.word.compare_exchange_weak(word, word | GateWord::failed_bit));
+      spread(std::move(failure));
+    }
+    tell();
   }
 
   [[gnu::cold]] Failure failure(int world_rank) {
     const std::lock_guard lock(mutex_);
     if (failure_.found_by != world_rank) rank(world_rank).told = true;
     return failure_;
+  }
+
+  [[gnu::cold]] bool has_failed() {
+    const std::lock_guard lock(mutex_);
+    return failure_.kind != FailureKind::none;
+  }
+
+  // Until it is left out again, `listener` is told the failure, at once where there is one. It may be told twice.
+  [[gnu::cold]] void tell_failures_to(FailureListener& listener) {
+    {
+      const std::lock_guard lock(listeners_mutex_);
+      listeners_.push_back(&listener);
+    }
+    if (has_failed()) tell();
+  }
+  [[gnu::cold]] void leave_out(FailureListener& listener) {
+    const std::lock_guard lock(listeners_mutex_);
+    for (std::size_t i = listeners_.size(); i-- > 0;)
+      if (listeners_[i] == &listener) listeners_.remove(i);
   }
 
   // The rank's function is over, in one way or another: nobody needs to wait for it.
@@ -115,7 +140,19 @@ class BasicThreadWorld {
       }
   }
 
+  // Without mutex_: a listener may ask what the failure is.
+  [[gnu::cold]] void tell() {
+    const std::lock_guard lock(listeners_mutex_);
+    if (listeners_.empty()) return;
+    std::unique_lock asked(mutex_);
+    const Failure failure = failure_;
+    asked.unlock();
+    for (FailureListener* const listener : listeners_) listener->found(failure);
+  }
+
   std::mutex mutex_;
+  std::mutex listeners_mutex_;  // held while they are told
+  List<FailureListener*> listeners_;
   List<Rank> ranks_;
   const int size_;
   const Patience patience_;
