@@ -113,6 +113,42 @@ TEST_CASE(
   });
 }
 
+TEST_CASE("parts on the host are brought to the devices of a mesh, and their gradients back") {
+  same_there(3, [](const auto& world, Seen& seen) {
+    const auto mesh = init_device_mesh<"tp">(world, {3});
+    auto x = counted<2>({4, 3}, world.rank());
+    x.requires_grad(true);
+    const auto y = from_local<Replicate>(x, mesh);
+    seen.add(y);
+    seen.add(from_local<WithGradient<Shard<0>, Shard<0>>>(x, mesh));
+    const auto moved = redistribute<Shard<1>>(y);
+    backward(moved, distribute_tensor<Shard<1>>(there(mesh, counted<2>({4, 3}, 4)), mesh));
+    seen.add(x.grad());
+    backward(from_local<Shard<0>>(x, mesh), distribute_tensor<Shard<0>>(counted<2>({12, 3}, 5), mesh));
+    seen.add(x.grad());  // both
+    NoGrad guard;
+    seen.add(from_local<Shard<0>>(x, mesh));
+    const std::int64_t rows = world.rank() == 2 ? 1 : 2;
+    seen.add(from_local<Shard<0>>(counted<2>({rows, 4}, 5), mesh, {.global_shape = Shape<2>{5, 4}}));
+    const auto half = init_device_mesh<"tp">(world, {2}, {.ranks = {2, 0}});
+    seen.add(from_local<Shard<0>>(x, half));
+  });
+}
+
+TEST_CASE("tensors are compared wherever they lie") {
+  const auto x = counted<2>({3, 5}, 1), y = counted<2>({3, 5}, 2);
+  const auto u = to_device(x), v = to_device(y);
+  CHECK(equal(u, to_device(x)));
+  CHECK(equal(u, x));
+  CHECK(equal(x, u));
+  CHECK_FALSE(equal(u, v));
+  CHECK_FALSE(equal(x, v));
+  CHECK_FALSE(equal(u, to_device(counted<2>({5, 3}, 1))));
+  CHECK(allclose(u, x));
+  CHECK_FALSE(allclose(x, v));
+  CHECK(allclose(u, v, {.atol = 100}));
+}
+
 TEST_CASE("values become terms without communication") {
   same_there(2, [](const auto& world, Seen& seen) {
     const auto mesh = init_device_mesh<"tp">(world, {2});

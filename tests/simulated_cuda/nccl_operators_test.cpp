@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <shardwise/backends/thread.hpp>
+#include <shardwise/debug/comm_debug_mode.hpp>
 #include <shardwise/device/redistribute.hpp>
 #include <shardwise/shardwise.hpp>
 
@@ -133,6 +134,25 @@ TEST_CASE("rows and tables of sharded tensors on devices are those of threads") 
     const auto i = distribute_tensor<Replicate, Replicate>(places, mesh);
     seen.through(lookup, drawn<Replicate, Shard<0>>(mesh, 3, {5, 4}), i);
     seen.through(lookup, drawn<Shard<1>, Replicate>(mesh, 3, {5, 3}), i);
+  });
+}
+
+TEST_CASE("layers that take in one tensor of the host share one reduction of its gradient") {
+  same_there([](const auto& mesh, Seen& seen) {
+    manual_seed(4);
+    auto x = randn<float>({3, 5});
+    x.requires_grad(true);
+    const auto line = mesh.template get<"tp">();
+    const auto layer = [&](std::uint64_t seed) {
+      manual_seed(seed);
+      const auto w = distribute_tensor<Shard<0>>(randn<float>({6, 5}), line);
+      return redistribute<Replicate>(linear(from_local<Replicate>(x, line), w));
+    };
+    const auto y = layer(5) * layer(6) + layer(7);
+    const CommDebugMode comm;
+    backward(sum(y * y));
+    seen.add(x.grad());
+    CHECK(comm.count(Collective::all_reduce) == 1);
   });
 }
 

@@ -29,6 +29,19 @@ cuda::StreamView stream_of(const Comm& group) {
   return cuda::current_stream(current);
 }
 
+// The gradient of what came from the host goes back there. The host waits for it.
+struct FromHostNode final : Node {
+  FromHostNode() : Node("from_local") {}
+  void backward(GradSlot& out) override {
+    const std::size_t bytes = static_cast<std::size_t>(out.count) * size_of(out.dtype);
+    const cuda::StreamView stream = cuda::current_stream();
+    Buffer here(bytes);
+    copy_to_host(here, out.grad, bytes, stream);
+    stream.synchronize();
+    accumulate(*inputs[0], std::move(here), out.pending);
+  }
+};
+
 template <>
 struct DeviceExecutor<false> {
   // Fills `out`, this rank's part of `to`. Ranks: all of the mesh.
@@ -53,6 +66,14 @@ struct DeviceExecutor<false> {
     PlacementList<Mesh::ndim> from{};
     from[static_cast<std::size_t>(axis)] = partial_value();
     execute(mesh, from, PlacementList<Mesh::ndim>{}, Extents(Shape<1>{count}), dtype, data, data);
+  }
+
+  // A part that lies on the host as one on this rank's device, on the same tape; nothing on a rank outside the mesh.
+  template <class Mesh>
+  static Ref<TensorImpl> brought(const Mesh& mesh, const TensorImpl& x, DType dtype) {
+    if (!mesh.is_member()) return share_impl(Buffer(), x.global, x.local);
+    const cuda::StreamView stream = stream_of(mesh.group((1u << Mesh::ndim) - 1u));
+    return brought(x, dtype, stream);
   }
 
   // The current stream works on them. Throws `Error` where one lies on another device.
@@ -171,6 +192,21 @@ struct DeviceExecutor<false> {
     StreamExchange exchange, shares;
     List<StreamMove::Piece> pieces;
   };
+
+  static Ref<TensorImpl> brought(const TensorImpl& x, DType dtype, const cuda::StreamView& stream) {
+    const std::size_t bytes = static_cast<std::size_t>(x.local.elements()) * size_of(dtype);
+    Ref<TensorImpl> there = share_impl(device_buffer(bytes, stream), x.global, x.local);
+    copy_to_device(there->buffer, x.buffer, bytes, stream);
+    there->origin = x.origin;
+    if (tape_state().enabled && x.slot != nullptr) {
+      Ref<Node> node = make_node<FromHostNode>();
+      node->inputs.push_back(x.slot);
+      there->remembered = x.remembered;
+      there->slot = make_slot(dtype, x.local.elements(), false, 0, &device_gradients);
+      there->slot->producer = std::move(node);
+    }
+    return there;
+  }
 
   static void copy_bytes(void* to, const void* from, std::size_t bytes, const cuda::StreamView& stream) {
     if (bytes > 0) SHARDWISE_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream.handle));

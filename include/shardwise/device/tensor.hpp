@@ -7,6 +7,7 @@
 
 #include <shardwise/cuda/copy.hpp>
 #include <shardwise/device/compute.hpp>
+#include <shardwise/tensor/factories.hpp>
 #include <shardwise/tensor/tensor.hpp>
 
 namespace shardwise {
@@ -78,6 +79,34 @@ Tensor<T, R> pin_memory(const Tensor<T, R>& x) {
 template <Element T, std::size_t R>
 void record_stream(const Tensor<T, R, Cuda>& x, const cuda::StreamView& stream) {
   detail::record_stream(x.impl()->buffer, stream);
+}
+
+namespace detail {
+
+template <class X>
+decltype(auto) on_the_host(const X& x) {
+  if constexpr (on_host<typename X::layout_type>)
+    return (x);
+  else
+    return to_host(x);
+}
+template <class A, class B>
+concept ComparedFromDevice = !(is_host<A> && is_host<B>);
+
+}  // namespace detail
+
+/// As `equal` and `allclose` of tensors of the host: what lies on a device is brought there first, so that one of the two may lie on the
+/// host. PyTorch: `torch.equal`, `torch.allclose`, which want both on one device.
+template <Element T, std::size_t R, class A, class B>
+  requires detail::ComparedFromDevice<A, B>
+bool equal(const BasicTensor<T, R, Local<A>>& a, const BasicTensor<T, R, Local<B>>& b) {
+  return equal(detail::on_the_host(a), detail::on_the_host(b));
+}
+template <Element T, std::size_t R, class A, class B>
+  requires detail::ComparedFromDevice<A, B>
+bool allclose(const BasicTensor<T, R, Local<A>>& a, const BasicTensor<T, R, Local<B>>& b,
+              const Tolerance& tolerance = {}) {
+  return allclose(detail::on_the_host(a), detail::on_the_host(b), tolerance);
 }
 
 }  // namespace shardwise

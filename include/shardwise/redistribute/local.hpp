@@ -206,18 +206,23 @@ auto to_local_of(const X& x) {
 template <class Y, std::uint32_t left, class T, std::size_t R, class Space, class Mesh>
 Y from_local_to(const BasicTensor<T, R, Local<Space>>& x, const Mesh& mesh, const FromLocalOptions<R>& options) {
   constexpr bool here = std::is_same_v<Space, space_on<Mesh>>;
+  constexpr bool goes_there = is_host<Space> && !mesh_on_host<Mesh>;
   static_assert(
-      here,
-      "shardwise::from_local: [X2] a part lies where the ranks of the mesh have their tensors; bring it there with "
-      "to_device(x), or to_host(x)");
+      here || goes_there,
+      "shardwise::from_local: [X2] the part lies on a device, the tensors of the mesh on the host; bring it there with to_host(x)");
   static_assert(partials_mix(Y::placements),
                 "shardwise::from_local: [P4] pending reductions of one tensor are alike; only Sum and Avg mix");
+  constexpr bool interleaved = is_interleaved(Y::placements);
+  Extents global;
+  if (options.global_shape) global = Extents(*options.global_shape);
+  const Extents* const asked = options.global_shape ? &global : nullptr;
   if constexpr (here) {
-    Extents global;
-    if (options.global_shape) global = Extents(*options.global_shape);
-    return Y(part_of<is_interleaved(Y::placements)>(*x.impl(), mesh, Y::placements,
-                                                    options.global_shape ? &global : nullptr, sizeof(T), left),
-             mesh);
+    return Y(part_of<interleaved>(*x.impl(), mesh, Y::placements, asked, sizeof(T), left), mesh);
+  } else if constexpr (goes_there) {
+    const Ref<TensorImpl> there = DeviceExecutor<mesh_on_host<Mesh>>::brought(mesh, *x.impl(), dtype_of<T>);
+    Y y(part_of<interleaved>(*there, mesh, Y::placements, asked, sizeof(T), left), mesh);
+    if (there->slot != nullptr) x.impl()->remembered = std::move(there->remembered);
+    return y;
   } else {
     return Y();
   }
@@ -231,6 +236,7 @@ Y from_local_to(const BasicTensor<T, R, Local<Space>>& x, const Mesh& mesh, cons
 /// elementwise operators made of it, has the size that it came from where it returns); no communication checks it, so
 /// ranks whose sizes disagree get a `MismatchError` at the first collective. With a shape, a part that does not fit is a
 /// `ShapeError` at once. `Replicate` and `Partial` parts are taken at their word.
+/// A part on the host of a tensor on devices is copied to this rank's device, and its gradient back, for which the host waits.
 /// Gradient: a pending sum is reduced, once for all tensors made of `x` on this mesh with these placements; it stays where it is
 /// declared so, `WithGradient<P, Partial<>>` in place of P: then the gradients of the parts are the terms.
 /// PyTorch: `DTensor.from_local`.

@@ -8,7 +8,11 @@
 #include <doctest/doctest.h>
 
 #include <shardwise/backends/thread.hpp>
-#if defined(SHARDWISE_TEST_PROCESSES_ELSEWHERE)
+#if defined(SHARDWISE_TEST_DEVICES)
+#include <cstdio>
+
+#include <shardwise/backends/nccl.hpp>
+#elif defined(SHARDWISE_TEST_PROCESSES_ELSEWHERE)
 #include <shardwise/backends/any/communicator.hpp>
 #elif defined(SHARDWISE_HAS_GLOO) || defined(SHARDWISE_HAS_MPI)
 #include <shardwise/testing/processes.hpp>
@@ -16,7 +20,10 @@
 
 namespace shardwise::testing {
 
-#if defined(SHARDWISE_HAS_GLOO) || defined(SHARDWISE_HAS_MPI) || defined(SHARDWISE_TEST_PROCESSES_ELSEWHERE)
+#if defined(SHARDWISE_TEST_DEVICES)
+/// The communicator that a test body gets as `world`.
+using World = NcclCommunicator;
+#elif defined(SHARDWISE_HAS_GLOO) || defined(SHARDWISE_HAS_MPI) || defined(SHARDWISE_TEST_PROCESSES_ELSEWHERE)
 /// The communicator that a test body gets as `world`.
 using World = AnyCommunicator;
 #else
@@ -24,7 +31,7 @@ using World = AnyCommunicator;
 using World = ThreadCommunicator;
 #endif
 
-#if defined(SHARDWISE_TEST_PROCESSES_ELSEWHERE)
+#if defined(SHARDWISE_TEST_PROCESSES_ELSEWHERE) && !defined(SHARDWISE_TEST_DEVICES)
 // Programs of many units define this macro, and this function as run_on_processes() in one of them, which alone includes
 // processes.hpp: it takes longer to compile than most tests.
 bool run_on_processes_elsewhere(int ranks, void (*body)(AnyCommunicator));
@@ -39,7 +46,13 @@ inline const char* suite_of_ranks(const char* suite) {
 
 // A failing assertion names its rank.
 inline void run_test(int ranks, void (*body)(World)) {
-#if defined(SHARDWISE_TEST_PROCESSES_ELSEWHERE)
+#if defined(SHARDWISE_TEST_DEVICES)
+  if (ranks > cuda::device_count()) {
+    std::printf("SKIPPED: '%s' wants %d CUDA devices, there are %d\n",
+                doctest::getContextOptions()->currentTest->m_name, ranks, cuda::device_count());
+    return;
+  }
+#elif defined(SHARDWISE_TEST_PROCESSES_ELSEWHERE)
   if (run_on_processes_elsewhere(ranks, body)) return;
 #elif defined(SHARDWISE_HAS_GLOO) || defined(SHARDWISE_HAS_MPI)
   if (run_on_processes(ranks, body)) return;
@@ -48,6 +61,9 @@ inline void run_test(int ranks, void (*body)(World)) {
     const World world(threads);
     INFO("rank ", world.rank(), " of ", world.size());
     body(world);
+#if defined(SHARDWISE_TEST_DEVICES)
+    world.synchronize();  // what NCCL finds after the last assertion fails the case too
+#endif
   });
 }
 
@@ -57,6 +73,8 @@ inline void run_test(int ranks, void (*body)(World)) {
 /// of them fails the case. No SUBCASE inside: doctest's are not for threads.
 /// Ranks are threads; or, in a program that links shardwise::gloo and is launched as several processes, these: a case that
 /// wants fewer of them runs on the first, one that wants more is left out and says so.
+/// In a unit that defines SHARDWISE_TEST_DEVICES, and links shardwise::nccl, ranks are threads with a GPU each and `world` is a
+/// NcclCommunicator; a case that wants more GPUs than there are is left out and says so.
 /// The cases are in the test suite `ranks` (`x/ranks` within TEST_SUITE("x")): `-ts='*ranks'` runs them and no others, which
 /// would only run several times over processes.
 #define SHARDWISE_TEST_RANKS(name, ranks) SHARDWISE_TEST_RANKS_AS(DOCTEST_ANONYMOUS(shardwise_test_ranks_), name, ranks)
