@@ -11,9 +11,10 @@
 #include <shardwise/device/stream_move.hpp>
 #include <shardwise/device/stream_reads.hpp>
 #include <shardwise/device/tensor.hpp>
-#include <shardwise/redistribute/crossing.hpp>
+#include <shardwise/redistribute/cross_move.hpp>
 #include <shardwise/redistribute/execute.hpp>
 #include <shardwise/redistribute/local.hpp>
+#include <shardwise/redistribute/meeting.hpp>
 #include <shardwise/redistribute/remap.hpp>
 #include <shardwise/tensor/tensor.hpp>
 
@@ -315,14 +316,10 @@ struct DeviceExecutor<true> {
       return;
     }
     const MeetingPlace place = meeting_place(source, target);
-    if ((place == MeetingPlace::from && source.coordinate == nullptr) ||
-        (place == MeetingPlace::to && target.coordinate == nullptr))
-      return;
-    const auto& group = place == MeetingPlace::from ? from_mesh.group((1u << From::ndim) - 1u)
-                        : place == MeetingPlace::to ? to_mesh.group((1u << To::ndim) - 1u)
-                                                    : *to_mesh.grid().world;
-    const CrossMove move(source, target, place, group.rank(), group.size(), global, dtype, false);
-    exchange_reads_on_stream(group, move, move.call(), dtype, in, out, stream_of(group));
+    const auto* const group = meeting_group(place, from_mesh, to_mesh);
+    if (group == nullptr) return;
+    const CrossMove move(source, target, place, group->rank(), group->size(), global, dtype, false);
+    exchange_reads_on_stream(*group, move, move.call(), dtype, in, out, stream_of(*group));
   }
 
  private:
