@@ -1,6 +1,10 @@
 // What the programs of generate.py are written in: moves that leave a plain tensor as it is, and the comparison with one device.
 #pragma once
 
+#if defined(SHARDWISE_TEST_DEVICES)  // ranks have a GPU each
+#include <shardwise/backends/nccl.hpp>
+#include <shardwise/device/redistribute.hpp>
+#endif
 #include <shardwise/testing/doctest.hpp>
 
 #include <cstdint>
@@ -57,6 +61,14 @@ auto move_both(const X& x, const Y& y) {
     return std::tuple(x, y);
 }
 
+template <class X>
+auto on_host(const X& x) {
+  if constexpr (requires { to_host(x); })
+    return to_host(x);
+  else
+    return x;
+}
+
 inline Tensor<std::int64_t, 1> indices() {
   Tensor<std::int64_t, 1> index({7});
   for (std::int64_t i = 0; i < 7; ++i) index.data()[i] = (i * 3 + 1) % 4;
@@ -87,12 +99,12 @@ void check_program(const Mesh& mesh, std::uint64_t seed, const std::int64_t (&..
   std::apply([&](const auto&... x) { settle_gradients(parameters(x...)); }, sharded);
 
   constexpr Tolerance close{.rtol = 1e-10, .atol = 1e-12};
-  CHECK(allclose(sharded_loss.to_local(), loss, close));
+  CHECK(allclose(on_host(sharded_loss.to_local()), loss, close));
   [&]<std::size_t... I>(std::index_sequence<I...>) {
     const auto compare = [&](std::size_t leaf_index, const auto& x, const auto& y) {
       CAPTURE(leaf_index);
       REQUIRE(y.has_grad() == x.has_grad());
-      if (x.has_grad()) CHECK(allclose(y.grad().full_tensor(), x.grad(), close));
+      if (x.has_grad()) CHECK(allclose(on_host(y.grad().full_tensor()), x.grad(), close));
     };
     (compare(I, std::get<I>(dense), std::get<I>(sharded)), ...);
   }(std::make_index_sequence<sizeof...(shapes)>());
