@@ -13,6 +13,7 @@
 #include <shardwise/base/error.hpp>
 #include <shardwise/base/list.hpp>
 #include <shardwise/base/memory.hpp>
+#include <shardwise/redistribute/execute.hpp>
 #include <shardwise/redistribute/owned_move.hpp>
 #include <shardwise/redistribute/packed_joint.hpp>
 #include <shardwise/redistribute/redistribute.hpp>
@@ -215,6 +216,7 @@ std::tuple<Y...> redistribute_all(const MoveTo<X, Y>&... moves) {
       detail::all_on<Mesh, typename X::Mesh...>,
       "shardwise::redistribute_all: [L1] the tensors of one call lie on one mesh; move those of another mesh in "
       "a call of their own");
+  detail::check_communicator<typename Mesh::Communicator>();
   if constexpr (detail::all_on<Mesh, typename X::Mesh...>) {
     const Mesh& mesh = std::get<0>(std::tie(moves...)).tensor.mesh();
     SHARDWISE_REQUIRE(((moves.tensor.mesh() == mesh) && ...),

@@ -15,6 +15,7 @@
 #include <shardwise/base/memory.hpp>
 #include <shardwise/comm/communicator.hpp>
 #include <shardwise/comm/trace.hpp>
+#include <shardwise/redistribute/execute.hpp>
 #include <shardwise/redistribute/owned_move.hpp>
 #include <shardwise/redistribute/redistribute.hpp>
 #include <shardwise/redistribute/target.hpp>
@@ -165,6 +166,7 @@ template <class... P, class T, std::size_t R, class Mesh, class... From>
   requires(sizeof...(P) > 0)
 auto redistribute_async(const BasicTensor<T, R, Distributed<Mesh, From...>>& x) {
   using X = BasicTensor<T, R, Distributed<Mesh, From...>>;
+  detail::check_communicator<typename Mesh::Communicator>();
   if constexpr (detail::check_target<X, P...>()) return detail::redistribute_async_to<detail::TargetOf<X, P...>>(x);
 }
 

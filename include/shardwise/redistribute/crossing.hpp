@@ -61,6 +61,8 @@ void execute_across(const From& from_mesh, const PlacementList<From::ndim>& from
                     const PlacementList<To::ndim>& to, const Extents& global, DType dtype, const void* in, void* out) {
   if constexpr (!mesh_on_host<To>) {
     DeviceExecutor<!mesh_on_host<To>>::execute_across(from_mesh, from, to_mesh, to, global, dtype, in, out);
+  } else if constexpr (!tensors_move_over<typename To::Communicator>) {
+    check_communicator<typename To::Communicator>();
   } else {
     using Comm = typename To::Communicator;
     const GridView source = listed_grid_view(from_mesh, from);

@@ -52,6 +52,18 @@ inline CallInfo call_of(const MovePlan& plan, const Extents& global, DType dtype
 template <class Comm>
 concept PeerlessCommunicator = requires { requires Comm::peerless; };
 
+// A communicator that has the collectives alone lays out a mesh, but tensors do not move over it. Said once, where moves begin.
+template <class Comm>
+inline constexpr bool tensors_move_over = Comm::memory_space != MemorySpace::host || PeerlessCommunicator<Comm> ||
+                                          (ExchangesInPlace<Comm> && ExchangesStaged<Comm>);
+template <class Comm>
+constexpr void check_communicator() {
+  static_assert(
+      tensors_move_over<Comm>,
+      "shardwise::redistribute: [P9] tensors move over exchanges, which this communicator has not: make the mesh of "
+      "OverCollectives(world), from <shardwise/comm/over_collectives.hpp>; see the concept DirectAccessCommunicator");
+}
+
 // With messages. In a group of more ranks than threads come in, by the planner's closed form.
 inline CallInfo counted_call_of(const MovePlan& plan, const std::int64_t* me, const Extents& global, DType dtype) {
   Coordinate at{};
@@ -244,6 +256,8 @@ template <class Mesh>
 void sum_over_axis(const Mesh& mesh, int axis, DType dtype, void* data, std::int64_t count) {
   if constexpr (!mesh_on_host<Mesh>) {
     DeviceExecutor<mesh_on_host<Mesh>>::sum_over_axis(mesh, axis, dtype, data, count);
+  } else if constexpr (!tensors_move_over<typename Mesh::Communicator>) {
+    check_communicator<typename Mesh::Communicator>();
   } else {
     PlacementList<Mesh::ndim> from{};
     from[static_cast<std::size_t>(axis)] = partial_value();

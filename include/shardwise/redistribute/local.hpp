@@ -342,6 +342,8 @@ void distribute(const Mesh& mesh, const PlacementList<Mesh::ndim>& placements, c
       }
       if constexpr (!mesh_on_host<Mesh>) {
         DeviceExecutor<Interleaved>::distribute(mesh, placements, global, call, in, out, bytes);
+      } else if constexpr (!tensors_move_over<typename Mesh::Communicator>) {
+        check_communicator<typename Mesh::Communicator>();
       } else {
         // Where nothing is split every rank gets the whole, passed on from rank to rank where there are many.
         if constexpr (ExchangesPacked<typename Mesh::Communicator>)

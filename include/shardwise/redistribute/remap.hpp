@@ -313,6 +313,8 @@ void execute_placed(const Mesh& mesh, const PlacementList<Mesh::ndim>& from, con
                     const Extents& global, DType dtype, const void* in, void* out) {
   if constexpr (!mesh_on_host<Mesh>)
     DeviceExecutor<Interleaved>::execute(mesh, from, to, global, dtype, in, out);
+  else if constexpr (!tensors_move_over<typename Mesh::Communicator>)
+    check_communicator<typename Mesh::Communicator>();
   else if constexpr (Interleaved)
     execute_interleaved(mesh, from, to, global, dtype, in, out);
   else
