@@ -77,7 +77,7 @@ endif()
 if(TARGET shardwise_cuda)
   list(GET CUDAToolkit_INCLUDE_DIRS 0 cuda_include)
   shardwise_pkgconfig(shardwise-cuda cuda "shardwise with CUDA" "shardwise = ${PROJECT_VERSION}" "-isystem${cuda_include}"
-                      "-L\${libdir} -lshardwise_cuda -L${CUDAToolkit_LIBRARY_DIR} -lcublas -lcudart")
+                      "-L\${libdir} -lshardwise_cuda -L${CUDAToolkit_LIBRARY_DIR} -lcublas -lcublasLt -lcudart")
 endif()
 if(TARGET shardwise_nccl)
   shardwise_pkgconfig(shardwise-nccl nccl "shardwise with NCCL" "shardwise-cuda = ${PROJECT_VERSION}"

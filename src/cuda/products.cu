@@ -1,4 +1,8 @@
 // Matrix products: cuBLAS, and a kernel of our own for integers.
+#include <algorithm>
+#include <memory>
+
+#include <cublasLt.h>
 #include <cublas_v2.h>
 
 #include <shardwise/cuda/bodies/dispatch.hpp>
@@ -71,6 +75,91 @@ ProductType product_type(DType dtype) {
   }
 }
 
+// Of memory that a thread of cuBLASLt may read at once: the largest power of two in the address, at most 256.
+std::uint32_t alignment_of(const void* p) {
+  const auto bits = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(p)) | 256u;
+  return static_cast<std::uint32_t>(bits & (~bits + 1));
+}
+
+// An object of cuBLASLt that ends with its scope.
+template <class Object, cublasStatus_t (*Destroy)(Object)>
+class Held {
+ public:
+  Held() = default;
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+  ~Held() {
+    if (object != nullptr) static_cast<void>(Destroy(object));
+  }
+  Object object = nullptr;
+};
+using Layout = Held<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Preference = Held<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+
+struct Description : Held<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy> {
+  template <class Value>
+  void set(cublasLtMatmulDescAttributes_t attribute, const Value& value) const {
+    check(cublasLtMatmulDescSetAttribute(object, attribute, &value, sizeof value), "cublasLtMatmulDescSetAttribute");
+  }
+};
+
+// As gemm_bias; false where cuBLASLt has no such product: nothing has happened then.
+bool multiply_with_bias(DType dtype, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, const void* a,
+                        const void* b, const void* bias, void* c, const StreamView& stream) {
+  constexpr std::int64_t most = INT32_MAX;  // beyond, cuBLASLt does not say what it takes
+  constexpr std::size_t workspace_bytes = std::size_t{32} << 20;  // what NVIDIA advises for Hopper
+  if (m > most || n > most || k > most || alignment_of(bias) < 16) return false;
+  const ProductType type = product_type(dtype);
+  const cudaDataType_t scale = type.compute == CUBLAS_COMPUTE_64F ? CUDA_R_64F : CUDA_R_32F;
+  const auto rows = [](std::int64_t count) { return static_cast<std::uint64_t>(count); };
+  Description product;
+  check(cublasLtMatmulDescCreate(&product.object, type.compute, scale), "cublasLtMatmulDescCreate");
+  // Column-major: the transposed product C' = op(B)' A', whose rows are the columns of C: each takes a number of the bias.
+  product.set(CUBLASLT_MATMUL_DESC_TRANSA, trans_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+  product.set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+  product.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  Layout left, right, result;
+  const char* const create = "cublasLtMatrixLayoutCreate";
+  check(cublasLtMatrixLayoutCreate(&left.object, type.element, rows(trans_b ? k : n), rows(trans_b ? n : k),
+                                   trans_b ? k : n),
+        create);
+  check(cublasLtMatrixLayoutCreate(&right.object, type.element, rows(k), rows(m), k), create);
+  check(cublasLtMatrixLayoutCreate(&result.object, type.element, rows(n), rows(m), n), create);
+
+  Preference preference;
+  check(cublasLtMatmulPreferenceCreate(&preference.object), "cublasLtMatmulPreferenceCreate");
+  const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+    check(cublasLtMatmulPreferenceSetAttribute(preference.object, attribute, &value, sizeof value),
+          "cublasLtMatmulPreferenceSetAttribute");
+  };
+  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
+  // Parts of a sum are not added up in 16 bits.
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+  // Else it takes all addresses for multiples of 256.
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(b));
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(a));
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(c));
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(c));
+
+  const auto handle = reinterpret_cast<cublasLtHandle_t>(Handles::on(stream));  // every handle of cuBLAS is one
+  cublasLtMatmulHeuristicResult_t found{};
+  int count = 0;
+  const cublasStatus_t searched =
+      cublasLtMatmulAlgoGetHeuristic(handle, product.object, left.object, right.object, result.object, result.object,
+                                     preference.object, 1, &found, &count);
+  if (searched == CUBLAS_STATUS_NOT_SUPPORTED || (searched == CUBLAS_STATUS_SUCCESS && count == 0)) return false;
+  check(searched, "cublasLtMatmulAlgoGetHeuristic");
+  const Buffer workspace = found.workspaceSize > 0 ? device_buffer(found.workspaceSize, stream) : Buffer();
+  const double one_double = 1, zero_double = 0;
+  const float one = 1, zero = 0;
+  const bool wide = scale == CUDA_R_64F;
+  check(cublasLtMatmul(handle, product.object, wide ? static_cast<const void*>(&one_double) : &one, b, left.object, a,
+                       right.object, wide ? static_cast<const void*>(&zero_double) : &zero, c, result.object, c,
+                       result.object, &found.algo, workspace.data(), found.workspaceSize, stream.handle),
+        "cublasLtMatmul");
+  return true;
+}
+
 template <class T>
 using TakesInteger = std::bool_constant<std::is_integral_v<T>>;
 template <class T>
@@ -107,6 +196,20 @@ void gemm(DType dtype, bool trans_a, bool trans_b, const GemmSizes& sizes, const
             alpha, b, type.element, trans_b ? k : n, k * n, a, type.element, trans_a ? m : k, m * k,
             accumulate ? alpha : none, c, type.element, n, m * n, batch, type.compute, CUBLAS_GEMM_DEFAULT),
         "cublasGemmStridedBatchedEx_64");
+}
+
+void gemm_bias(DType dtype, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, const void* a, const void* b,
+               const void* bias, void* c, const StreamView& stream) {
+  if (m <= 0 || n <= 0) return;
+  const bool real =
+      dtype == DType::float32 || dtype == DType::float64 || dtype == DType::bfloat16 || dtype == DType::float16;
+  if (real && k > 0) {
+    const cuda::DeviceScope scope(stream.device);
+    if (multiply_with_bias(dtype, trans_b, m, n, k, a, b, bias, c, stream)) return;
+  }
+  const std::int64_t extents[] = {m, n}, repeated[] = {0, 1}, strides[] = {n, 1};
+  strided_copy(size_of(dtype), 2, extents, bias, repeated, c, strides, stream);
+  gemm(dtype, false, trans_b, {1, m, n, k}, a, b, c, true, stream);
 }
 
 void conjugate(DType dtype, const void* x, void* y, std::int64_t n, const StreamView& stream) {

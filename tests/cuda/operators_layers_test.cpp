@@ -137,7 +137,10 @@ SHARDWISE_DEVICE_TEST("an index of no row and a target of no class are errors wh
 }
 
 SHARDWISE_DEVICE_TEST("operands on different devices are refused, naming both") {
-  if (shardwise::cuda::device_count() < 2) return;
+  if (shardwise::cuda::device_count() < 2) {
+    std::printf("SKIPPED: one CUDA device: operands on different devices\n");
+    return;
+  }
   const auto x = to_device(random_tensor<float>(1, {3}));
   const shardwise::cuda::DeviceScope other(1);
   const auto y = to_device(random_tensor<float>(1, {3}));

@@ -50,6 +50,10 @@ struct GemmSizes {
 /// element type; 16-bit ones are added up in float. cuBLAS, so that the order of the sums is the device's own.
 void gemm(DType dtype, bool trans_a, bool trans_b, const GemmSizes& sizes, const void* a, const void* b, void* c,
           bool accumulate, const StreamView& stream);
+/// c (m, n) = a op(b) + bias (n) in each row: product and bias in one pass over c by cuBLASLt where it can (real types), else the bias
+/// is laid into c first. 16-bit types are rounded once, at the end.
+void gemm_bias(DType dtype, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, const void* a, const void* b,
+               const void* bias, void* c, const StreamView& stream);
 
 // ---- boxes of tensors, as ranks exchange them -------------------------------------------------------------------------------------
 

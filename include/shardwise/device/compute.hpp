@@ -76,6 +76,10 @@ class DeviceCompute {
             const void* a, const void* b, void* c, bool accumulate) const {
     device::gemm(dtype, trans_a, trans_b, {batch, m, n, k}, a, b, c, accumulate, stream_);
   }
+  void gemm_bias(DType dtype, bool trans_b, std::int64_t m, std::int64_t n, std::int64_t k, const void* a,
+                 const void* b, const void* bias, void* c) const {
+    device::gemm_bias(dtype, trans_b, m, n, k, a, b, bias, c, stream_);
+  }
   void conjugate(DType dtype, const void* x, void* y, std::int64_t n) const {
     device::conjugate(dtype, x, y, n, stream_);
   }

@@ -154,7 +154,8 @@ template <class T, class Space>
       for (std::int64_t r = 0; r < rows; ++r)
         std::memcpy(y.as<T>() + r * n, bias->as<const T>(), static_cast<std::size_t>(n) * sizeof(T));
     else
-      typename Space::Compute(*bias).copy_rows(sizeof(T), bias->data(), 0, y.data(), n, rows, n);
+      return typename Space::Compute(a, b, *bias)
+          .gemm_bias(dtype_of<T>, transposed, rows, n, k, a.data(), b.data(), bias->data(), y.data());
   }
   multiply_batch<T, Space>(false, transposed, batch, rows, n, k, a, b, y, bias != nullptr);
 }
