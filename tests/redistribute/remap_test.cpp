@@ -13,6 +13,7 @@
 #include "redistribute/oracle.hpp"
 #include "redistribute/two_meshes.hpp"
 #include "redistribute/values.hpp"
+#include "support/slow_build.hpp"
 
 using namespace shardwise;
 using namespace test;
@@ -50,7 +51,7 @@ TEST_CASE("random moves between random meshes of one world give what the oracle 
     Failures failures;
     run_ranks(n, [&](ThreadCommunicator world) {
       Random random{static_cast<std::uint64_t>(n) * 2654435761u + 88172645463325252u};
-      for (int i = 0; i < 500; ++i) {
+      for (int i = 0; i < (test::slow_build ? 120 : 500); ++i) {
         const std::int64_t rank = random.below(12) == 0 ? 0 : 1 + random.below(2);
         Index global;
         for (std::int64_t d = 0; d < rank; ++d) global.push_back(random.below(10));
