@@ -20,7 +20,8 @@ static_assert(std::is_same_v<shardwise::testing::World, shardwise::NcclCommunica
 
 namespace test {
 
-// The elements of x as they are now, at an address that is its own for as long as the calling thread lives.
+// The elements of x as they are now, at an address that is its own for as long as the calling thread lives. Copied on a stream of
+// its own, which waits for what works on x.
 template <class T, std::size_t R>
 T* copied_to_host(const shardwise::Tensor<T, R, shardwise::Cuda>& x) {
   struct Copy {
@@ -28,7 +29,12 @@ T* copied_to_host(const shardwise::Tensor<T, R, shardwise::Cuda>& x) {
     std::vector<T> elements;
   };
   thread_local std::map<const void*, Copy> copies;
-  const auto here = to_host(x);
+  thread_local const shardwise::cuda::Stream reading;
+  reading.wait(shardwise::cuda::current_stream());
+  const auto here = [&] {
+    const shardwise::cuda::StreamScope scope(reading);
+    return to_host(x);
+  }();
   Copy& copy = copies.try_emplace(x.impl().get(), Copy{x.impl(), {}}).first->second;
   copy.elements.assign(here.data(), here.data() + here.size());
   return copy.elements.data();
