@@ -68,6 +68,11 @@ concept GroupsListedRanks = requires(const Comm& c, const std::vector<int>& rank
   { c.subgroup(ranks) } -> std::same_as<Comm>;
 };
 
+// What a mesh asks of a communicator, besides its place.
+template <class Comm>
+concept LaysOutMeshes =
+    PlacedCommunicator<Comm> && LabelledCommunicator<Comm> && BoundedCommunicator<Comm> && SplittingCommunicator<Comm>;
+
 // The grid of one rank: what all axis communicators, sub-meshes and tensors of a mesh share.
 template <class Comm, std::size_t N>
 struct Grid {
@@ -353,6 +358,10 @@ template <Name... Axes, class Comm, std::size_t N>
       RankedCommunicator<Comm>,
       "shardwise::init_device_mesh: [M5] the first argument is a communicator, such as run_ranks hands to its function; "
       "see the concept Communicator");
+  static_assert(
+      !RankedCommunicator<Comm> || detail::LaysOutMeshes<Comm>,
+      "shardwise::init_device_mesh: [M7] a communicator that lays out a mesh has memory_space, axis, with_axis, id, deadline, "
+      "with_deadline and split, as the concept Communicator says");
   constexpr std::size_t n = sizeof...(Axes);
   auto grid = detail::make_ref<detail::Grid<Comm, n>>();
   grid->names = {Axes...};
