@@ -6,13 +6,12 @@
 #include <chrono>
 #include <cstring>
 #include <thread>
-#include <tuple>
 #include <vector>
 
 #include <shardwise/comm/reduce.hpp>
 
 #include "simulated_cuda/control.hpp"
-#include "simulated_cuda/state.hpp"
+#include "simulated_cuda/nccl_group.hpp"
 
 using namespace simulated_cuda;
 
@@ -21,47 +20,6 @@ namespace {
 using shardwise::DType;
 using shardwise::ReduceOp;
 using Clock = std::chrono::steady_clock;
-
-enum class Kind { all_gather, all_reduce, reduce_scatter, broadcast };
-
-struct Part {  // of one rank in a collective
-  Kind kind;
-  const void* in;
-  void* out;
-  std::size_t count;
-  ncclDataType_t type;
-  int extra;  // operation or root
-  bool alike(const Part& o) const { return kind == o.kind && count == o.count && type == o.type && extra == o.extra; }
-};
-
-struct Meeting {
-  std::vector<Part> parts;
-  int arrived = 0;
-  bool done = false;
-};
-
-struct Message {
-  const void* data;
-  std::size_t bytes;
-  bool done = false;
-};
-
-struct Group {
-  explicit Group(int ranks) : size(ranks), async(static_cast<std::size_t>(ranks), ncclSuccess) {}
-  int size;
-  std::mutex mutex;
-  std::condition_variable changed;
-  int joined = 0;
-  bool aborted = false;
-  std::map<std::uint64_t, Meeting> meetings;
-  std::map<std::pair<int, int>, std::deque<std::shared_ptr<Message>>> mail;  // by source and destination
-  struct Choice {
-    int color, key;
-  };
-  std::map<std::uint64_t, std::map<int, Choice>> splits;  // by number of the split, then by rank
-  std::map<std::tuple<std::uint64_t, int>, std::shared_ptr<Group>> made;
-  std::vector<ncclResult_t> async;
-};
 
 }  // namespace
 
@@ -227,18 +185,38 @@ bool fails_now(ncclComm_t comm) {
 }
 
 ncclResult_t collective(ncclComm_t comm, cudaStream_t stream, const Part& part) {
+  const std::size_t bytes = part.count * size_of(part.type), all = bytes * static_cast<std::size_t>(comm->group->size),
+                    mine = bytes * static_cast<std::size_t>(comm->rank);
+  const Range in{part.in, part.kind == Kind::reduce_scatter ? all : bytes};
+  const Range out{part.out, part.kind == Kind::all_gather ? all : bytes};
+  const bool in_place = part.kind == Kind::all_gather       ? part.in == static_cast<std::byte*>(part.out) + mine
+                        : part.kind == Kind::reduce_scatter ? part.out == static_cast<const std::byte*>(part.in) + mine
+                                                            : part.in == part.out;
+  if (!in_place && !apart(in, out)) return ncclInvalidArgument;
+  if (const ncclResult_t result = refused(*comm->group, comm->rank, stream, {in, out}); result != ncclSuccess)
+    return result;
   if (fails_now(comm)) return ncclSuccess;  // found in the background
   const std::uint64_t number = comm->collectives++;
-  stream_of(stream)->put([group = comm->group, rank = comm->rank, number, part] { meet(group, rank, number, part); });
+  stream_of(stream)->put([group = comm->group, rank = comm->rank, number, part] {
+    const AllOpened opened;
+    meet(group, rank, number, part);
+  });
   return taken(comm);
 }
 ncclResult_t message(ncclComm_t comm, cudaStream_t stream, const Transfer& t) {
+  if (t.peer == comm->rank || t.bytes == 0) return ncclInvalidUsage;  // legal, but seldom meant
+  const Range range{t.data, t.bytes};
+  if (const ncclResult_t result = refused(*comm->group, comm->rank, stream, {range}); result != ncclSuccess)
+    return result;
   Grouped& g = grouped();
   if (g.depth > 0) {
     g.transfers[{comm, stream}].push_back(t);
     return ncclSuccess;
   }
-  stream_of(stream)->put([group = comm->group, rank = comm->rank, t] { transfer(group, rank, {t}); });
+  stream_of(stream)->put([group = comm->group, rank = comm->rank, t] {
+    const AllOpened opened;
+    transfer(group, rank, {t});
+  });
   return taken(comm);
 }
 
@@ -275,6 +253,8 @@ const char* ncclGetErrorString(ncclResult_t result) {
     case ncclSystemError: return "unhandled system error";
     case ncclInternalError: return "internal error";
     case ncclInvalidArgument: return "invalid argument";
+    case ncclInvalidUsage: return "invalid usage";
+    case ncclUnhandledCudaError: return "unhandled cuda error";
     case ncclRemoteError: return "remote process exited or there was a network error";
     default: return "an error without a name in the simulation";
   }
@@ -296,6 +276,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int size, ncclUniqueId uni
   *comm = made;
   {
     const std::lock_guard lock(group->mutex);
+    group->devices[static_cast<std::size_t>(rank)] = current_device();
     ++group->joined;
     group->changed.notify_all();
   }
@@ -349,7 +330,11 @@ ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* part
         if (choice.color == color) members.emplace_back(choice.key, rank);
       std::sort(members.begin(), members.end());
       auto& made = group->made[{number, color}];
-      if (made == nullptr) made = std::make_shared<Group>(static_cast<int>(members.size()));
+      if (made == nullptr) {
+        made = std::make_shared<Group>(static_cast<int>(members.size()));
+        for (std::size_t i = 0; i < members.size(); ++i)
+          made->devices[i] = group->devices[static_cast<std::size_t>(members[i].second)];
+      }
       for (std::size_t i = 0; i < members.size(); ++i)
         if (members[i].second == comm->rank) *part = new ncclComm{made, static_cast<int>(i)};
     }
@@ -369,6 +354,7 @@ ncclResult_t ncclGroupEnd() {
   for (const auto& [where, list] : g.transfers) {
     if (fails_now(where.first)) continue;
     stream_of(where.second)->put([group = where.first->group, rank = where.first->rank, list] {
+      const AllOpened opened;
       transfer(group, rank, list);
     });
     if (taken(where.first) == ncclInProgress) result = ncclInProgress;

@@ -210,6 +210,44 @@ TEST_CASE("a rank that dies is named by all others, also where they wait for the
   check_says(said[1], "PeerFailedError: shardwise::split: rank 2 died");
 }
 
+TEST_CASE("a rank whose program has ended is named by those who wait for it, on the device too, and by nobody else") {
+  const Run run;
+  std::atomic<bool> gone{false};
+  const auto said = on_processes(4, [&](int rank) {
+    NcclCommunicator c = run.join(rank, 4);
+    const auto part = c.split(rank < 3 ? 0 : 1, 0);
+    require_sum(c);
+    if (rank == 3) return;
+    const detail::Buffer x = detail::device_buffer(64, cuda::current_stream());
+    if (rank == 2) {  // calls before it can know, and waits in the runtime, which knows no failures
+      c.all_reduce<float>({x.as<float>(), 16}, {x.as<float>(), 16}, ReduceOp::sum);
+      cuda::current_stream().synchronize();
+      gone = true;
+      c.barrier();
+      return;
+    }
+    // A group without it goes on, as often as it likes.
+    for (int i = 0; i < 5000 && !gone; ++i) std::this_thread::sleep_for(1ms);
+    test::conform(gone, "rank 2 came back from the device");
+    c.with_axis("tp").barrier();
+  });
+  CHECK(said[3] == "");
+  check_says(said[2], "PeerFailedError: shardwise::barrier: rank 3 left early: its program has ended");
+  for (const std::size_t r : {0u, 1u}) check_says(said[r], "PeerFailedError: shardwise::barrier on axis 'tp': rank ");
+
+  const Run among;
+  const auto good = on_processes(3, [&](int rank) {
+    const NcclCommunicator c = among.join(rank, 3);
+    const auto part = c.split(rank < 2 ? 0 : 1, 0);
+    require_sum(c);
+    if (rank == 2) return;
+    std::this_thread::sleep_for(200ms);  // it has left meanwhile
+    for (int i = 0; i < 3; ++i) require_sum(*part);
+    c.synchronize();
+  });
+  for (const auto& text : good) CHECK(text == "");
+}
+
 TEST_CASE("the reason of a rank that gives up, and a deadline that has passed, are the same on all ranks") {
   const Run run;
   const auto given_up = on_processes(3, [&](int rank) {

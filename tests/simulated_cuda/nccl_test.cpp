@@ -2,6 +2,7 @@
 // happens when a rank fails, stays away, gives up.
 #include <doctest/doctest.h>
 
+#include <barrier>
 #include <chrono>
 #include <complex>
 #include <exception>
@@ -108,6 +109,28 @@ TEST_CASE("wrong sizes are an error before anything happens") {
   }));
 }
 
+TEST_CASE("what is no memory of the rank's device, or overlaps, is refused") {
+  check_none(on_ranks(2, [](const NcclCommunicator& c) {
+    const cuda::StreamView stream = cuda::current_stream();
+    const Buffer x = detail::device_buffer(64, stream), pinned = detail::pinned_buffer(64);
+    float here[8] = {};
+    const auto refused = [&](const float* in, float* out, const char* what) {
+      try {
+        c.all_gather<float>({in, 4}, {out, 8});
+      } catch (const CommError&) {
+        return;
+      }
+      test::conform(false, what);
+    };
+    refused(here, x.as<float>(), "a pointer of the host");
+    refused(pinned.as<float>(), x.as<float>(), "pinned memory");
+    refused(x.as<float>() + 62, x.as<float>(), "memory that ends before");
+    refused(x.as<float>() + 2, x.as<float>(), "an input within the output that is not this rank's part");
+    c.all_gather<float>({x.as<float>() + 4 * c.rank(), 4}, {x.as<float>(), 8});
+    c.barrier();
+  }));
+}
+
 TEST_CASE("a rank that stays away is a TimeoutError after the deadline, and so is every later call") {
   const auto thrown = on_ranks(
       3,
@@ -170,9 +193,11 @@ TEST_CASE("a rank that gives up says why, and the others stop") {
 }
 
 TEST_CASE("a part fails with its world") {
-  const auto thrown = on_ranks(2, [](const NcclCommunicator& c) {
+  std::barrier both(2);  // else one may give up while the other is still in its split
+  const auto thrown = on_ranks(2, [&](const NcclCommunicator& c) {
     const auto part = c.split(c.rank(), 0);
     part->barrier();
+    both.arrive_and_wait();
     c.abort("enough");
     part->barrier();
   });

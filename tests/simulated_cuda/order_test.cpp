@@ -1,11 +1,16 @@
 // Streams, events, device memory and copies against the simulation: what is not waited for is wrong data here.
 #include <doctest/doctest.h>
 
+#include <csignal>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <shardwise/cuda/copy.hpp>
+#include <shardwise/cuda/kernels.hpp>
 #include <shardwise/cuda/launch.hpp>
 
 #include "simulated_cuda/control.hpp"
@@ -27,6 +32,12 @@ struct AddBody {
   const std::int64_t* a;
   std::int64_t* out;
   void operator()(std::int64_t i) const { out[i] = a[i] + 1; }
+};
+
+struct TeamBody {
+  static constexpr std::size_t shared_bytes = 0;
+  template <class Team>
+  void operator()(std::int64_t, const Team&) const {}
 };
 
 constexpr std::int64_t n = 3000;
@@ -209,13 +220,89 @@ TEST_CASE("a stream that is given back serves again, and its memory may go back 
   left = Buffer();
 }
 
-std::string message_of(void (*call)()) {
+template <class Call>
+std::string message_of(const Call& call) {
   try {
     call();
   } catch (const CudaError& e) {
     return e.what();
   }
   return "nothing was thrown";
+}
+
+// What a process of its own ends by.
+int signal_of(void (*body)(const void*), const void* argument) {
+  const pid_t child = fork();
+  if (child == 0) {
+    std::signal(SIGSEGV, SIG_DFL);
+    body(argument);
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+TEST_CASE("a host that reads device memory through its pointer falls over, as it would with a device") {
+  const Stream stream;
+  const Buffer x = device_buffer(bytes, stream), home = pinned_buffer(bytes);
+  fill(x, 5, stream);
+  copy_to_host(home, x, bytes, stream);
+  cuda::synchronize();
+  const auto read = [](const void* p) { static_cast<void>(*static_cast<const volatile std::int64_t*>(p)); };
+  CHECK(signal_of(read, home.data()) == 0);
+  CHECK(signal_of(read, x.data()) == SIGSEGV);
+}
+
+TEST_CASE("a query that finds work to do leaves no error behind for who asks the runtime next") {
+  const Stream stream;
+  const Buffer x = device_buffer(bytes, stream);
+  int waited = 0;
+  for (int round = 0; round < 200 && waited < 2; ++round) {
+    fill(x, round, stream);
+    const Event event(stream);
+    waited += !stream.query();
+    CHECK(cudaGetLastError() == cudaSuccess);
+    waited += !event.query();
+    CHECK(cudaGetLastError() == cudaSuccess);
+  }
+  CHECK(waited >= 2);
+}
+
+TEST_CASE("nothing to do puts nothing on the stream; a team is of whole warps") {
+  const Stream stream;
+  stream.synchronize();
+  simulated_cuda::fail_next("cudaLaunchHostFunc", cudaErrorLaunchFailure);
+  device::launch(FillBody{nullptr, 0}, 0, stream);
+  device::launch_teams(TeamBody{}, 0, 32, stream);
+  const std::string lanes = message_of([&] { device::launch_teams(TeamBody{}, 1, 33, stream); });
+  CHECK(lanes.find("cudaErrorInvalidConfiguration") != std::string::npos);
+  CHECK(message_of([&] { device::launch(FillBody{nullptr, 0}, 1, stream); }).find("LaunchFailure") !=
+        std::string::npos);
+}
+
+TEST_CASE("a product with a bias that cuBLASLt has not is made of two steps") {
+  const Stream stream;
+  const float values[] = {3, 5, 7, 100};  // a, b, bias of 1 x 1 matrices; the result
+  const Buffer x = device_buffer(64 * sizeof(float), stream), home = pinned_buffer(64 * sizeof(float));
+  for (int i = 0; i < 4; ++i) home.as<float>()[16 * i] = values[i];
+  copy_to_device(x, home, 64 * sizeof(float), stream);
+  const auto run = [&] {
+    auto* const at = x.as<float>();
+    device::gemm_bias(DType::float32, false, 1, 1, 1, at, at + 16, at + 32, at + 48, stream);
+    copy_to_host(home, x, 64 * sizeof(float), stream);
+    stream.synchronize();
+    return home.as<float>()[48];
+  };
+  simulated_cuda::fail_next("cublasGemmStridedBatchedEx_64", cudaErrorLaunchFailure);
+  CHECK(run() == 22);  // by cuBLASLt alone
+  CHECK_THROWS_AS(device::gemm(DType::float32, false, false, {1, 1, 1, 1}, x.data(), x.data(), x.data(), false, stream),
+                  Error);
+  simulated_cuda::fail_next("cublasLtMatmulAlgoGetHeuristic", cudaErrorLaunchFailure);
+  CHECK(run() == 22);
+  simulated_cuda::fail_next("cublasLtMatmulAlgoGetHeuristic", cudaErrorLaunchFailure);
+  simulated_cuda::fail_next("cublasGemmStridedBatchedEx_64", cudaErrorLaunchFailure);
+  CHECK_THROWS_AS(run(), Error);
 }
 
 TEST_CASE("errors name the call and the error") {

@@ -33,7 +33,7 @@ struct Pool {
 }  // namespace
 
 cudaError_t simulated_cuda::finish(cudaError_t code) {
-  if (code != cudaSuccess && code != cudaErrorNotReady) last_error() = code;
+  if (code != cudaSuccess) last_error() = code;  // "not ready" too
   return code;
 }
 
@@ -56,6 +56,7 @@ const char* cudaGetErrorName(cudaError_t code) {
     case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
     case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
     case cudaErrorInvalidResourceHandle: return "cudaErrorInvalidResourceHandle";
     case cudaErrorNotReady: return "cudaErrorNotReady";
     case cudaErrorNoDevice: return "cudaErrorNoDevice";
@@ -98,6 +99,7 @@ cudaError_t cudaDeviceSynchronize() {
       if (stream->device() == current_device()) points.push_back(stream->mark());
   }
   for (const auto& point : points) point->wait();
+  shut_memory_of(current_device());
   return cudaSuccess;
 }
 
@@ -114,12 +116,13 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   SIMULATED_ENTRY(cudaStreamSynchronize);
   if (!valid(stream)) return finish(cudaErrorInvalidResourceHandle);
   stream_of(stream)->mark()->wait();
+  shut_memory_of(stream_of(stream)->device());
   return cudaSuccess;
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   SIMULATED_ENTRY(cudaStreamQuery);
   if (!valid(stream)) return finish(cudaErrorInvalidResourceHandle);
-  return stream_of(stream)->idle() ? cudaSuccess : cudaErrorNotReady;
+  return finish(stream_of(stream)->idle() ? cudaSuccess : cudaErrorNotReady);
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   SIMULATED_ENTRY(cudaStreamWaitEvent);
@@ -128,7 +131,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   ++machine.waits;
   if (machine.drops_waits) return cudaSuccess;
   const std::lock_guard lock(event_of(event)->mutex);
-  if (const auto point = event_of(event)->point) stream_of(stream)->put([point] { point->wait(); });
+  if (const auto point = event_of(event)->point) stream_of(stream)->put([point] { point->wait(); }, false);
   return cudaSuccess;
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
@@ -156,7 +159,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   SIMULATED_ENTRY(cudaEventQuery);
   const std::lock_guard lock(event_of(event)->mutex);
   const auto& point = event_of(event)->point;
-  return point == nullptr || point->reached ? cudaSuccess : cudaErrorNotReady;
+  return finish(point == nullptr || point->reached ? cudaSuccess : cudaErrorNotReady);
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   SIMULATED_ENTRY(cudaEventSynchronize);
@@ -186,6 +189,24 @@ cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribut
   if (attribute != cudaMemPoolAttrUsedMemCurrent && attribute != cudaMemPoolAttrReservedMemCurrent)
     return finish(cudaErrorInvalidValue);
   *static_cast<std::uint64_t*>(value) = Machine::get().memory(reinterpret_cast<Pool*>(pool)->device).used();
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceCanAccessPeer(int* reaches, int user, int owner) {
+  SIMULATED_ENTRY(cudaDeviceCanAccessPeer);
+  if (user < 0 || user >= Machine::devices || owner < 0 || owner >= Machine::devices)
+    return finish(cudaErrorInvalidDevice);
+  *reaches = user != owner;
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolSetAccess(cudaMemPool_t pool, const cudaMemAccessDesc* list, std::size_t count) {
+  SIMULATED_ENTRY(cudaMemPoolSetAccess);
+  const int owner = reinterpret_cast<Pool*>(pool)->device;
+  for (std::size_t i = 0; i < count; ++i) {
+    const int user = list[i].location.id;
+    if (list[i].location.type != cudaMemLocationTypeDevice || user < 0 || user >= Machine::devices || user == owner)
+      return finish(cudaErrorInvalidValue);
+    Machine::get().reaches(user, owner) = list[i].flags == cudaMemAccessFlagsProtReadWrite;
+  }
   return cudaSuccess;
 }
 cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, std::size_t) {
@@ -228,11 +249,16 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   if (device_from && !machine.memory(from_device).holds(from, bytes)) return finish(cudaErrorInvalidValue);
   if (!device_from && !machine.pinned().contains(from)) {  // read before the call returns
     const auto* const first = static_cast<const std::byte*>(from);
-    stream_of(stream)->put(
-        [to, held = std::vector<std::byte>(first, first + bytes)] { std::memcpy(to, held.data(), held.size()); });
+    stream_of(stream)->put([to, held = std::vector<std::byte>(first, first + bytes)] {
+      const AllOpened opened;
+      std::memcpy(to, held.data(), held.size());
+    });
     return cudaSuccess;
   }
-  stream_of(stream)->put([to, from, bytes] { std::memmove(to, from, bytes); });
+  stream_of(stream)->put([to, from, bytes] {
+    const AllOpened opened;
+    std::memmove(to, from, bytes);
+  });
   if (!device_to && !machine.pinned().contains(to)) stream_of(stream)->mark()->wait();
   return cudaSuccess;
 }

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "simulated_cuda/control.hpp"
 
@@ -17,8 +18,8 @@ namespace {
 [[maybe_unused]] const bool said = [] {
   std::fputs(
       "simulated CUDA: streams are threads, device memory is host memory, kernels run on the CPU. It shows missing waits, memory "
-      "that is used too long, wrong indices. It cannot show coalescing, shared memory, deadlocks of NCCL's ordering, device "
-      "pointers used on the host, rounding of the device's functions. No figure may be taken from it.\n",
+      "that is used too long, wrong indices, device pointers used on the host. It cannot show coalescing, races in shared memory, "
+      "deadlocks of NCCL's ordering, rounding of the device's functions. No figure may be taken from it.\n",
       stderr);
   return true;
 }();
@@ -30,15 +31,15 @@ Stream::Stream(int device, std::uint64_t seed) : device_(device), random_(seed) 
   std::thread([this] { work(); }).detach();  // for the process: a stream outlives every object
 }
 
-void Stream::put(std::function<void()> task) {
+void Stream::put(std::function<void()> task, bool uses_memory) {
   const std::lock_guard lock(mutex_);
-  tasks_.push_back(std::move(task));
+  tasks_.push_back({std::move(task), uses_memory});
   changed_.notify_one();
 }
 
 std::shared_ptr<Point> Stream::mark() {
   auto point = std::make_shared<Point>();
-  put([point] { point->reach(); });
+  put([point] { point->reach(); }, false);
   return point;
 }
 
@@ -49,7 +50,7 @@ bool Stream::idle() {
 
 void Stream::work() {
   for (;;) {
-    std::function<void()> task;
+    Task task;
     {
       std::unique_lock lock(mutex_);
       busy_ = false;
@@ -61,15 +62,42 @@ void Stream::work() {
     random_ = random_ * 6364136223846793005u + 1442695040888963407u;
     const std::uint64_t draw = random_ >> 40;
     if (draw % 4 == 0) std::this_thread::sleep_for(std::chrono::microseconds(draw / 4 % 300));
-    task();
+    if (!task.uses_memory) {
+      task.run();
+      continue;
+    }
+    const Opened opened(Machine::get().memory(device_));
+    task.run();
   }
 }
 
-Memory::Memory(std::size_t bytes) : size_(bytes) {
-  void* const region = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+Memory::Memory(std::size_t bytes, bool for_tasks) : open_(for_tasks ? 0 : 1), shut_(for_tasks), size_(bytes) {
+  void* const region = mmap(nullptr, bytes, for_tasks ? PROT_NONE : PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (region == MAP_FAILED) std::abort();
   begin_ = static_cast<std::byte*>(region);
   free_[begin_] = bytes;
+}
+
+void Memory::open() {
+  const std::lock_guard lock(open_mutex_);
+  ++open_;
+  if (std::exchange(shut_, false) && mprotect(begin_, size_, PROT_READ | PROT_WRITE) != 0) std::abort();
+}
+void Memory::close() {
+  const std::lock_guard lock(open_mutex_);
+  --open_;
+}
+void Memory::shut() {
+  const std::lock_guard lock(open_mutex_);
+  if (open_ == 0 && !std::exchange(shut_, true) && mprotect(begin_, size_, PROT_NONE) != 0) std::abort();
+}
+void shut_memory_of(int device) { Machine::get().memory(device).shut(); }
+AllOpened::AllOpened() {
+  for (int d = 0; d < Machine::devices; ++d) Machine::get().memory(d).open();
+}
+AllOpened::~AllOpened() {
+  for (int d = 0; d < Machine::devices; ++d) Machine::get().memory(d).close();
 }
 
 void* Memory::take(std::size_t bytes, std::uint64_t limit) {
@@ -83,6 +111,7 @@ void* Memory::take(std::size_t bytes, std::uint64_t limit) {
     free_.erase(it);
     taken_[at] = size;
     used_ += size;
+    const Opened opened(*this);
     std::memset(at, 0xff, size);
     return at;
   }
@@ -96,7 +125,10 @@ bool Memory::give(void* memory) {
   const std::size_t size = it->second;
   used_ -= size;
   taken_.erase(it);
-  std::memset(memory, 0xff, size);
+  {
+    const Opened opened(*this);
+    std::memset(memory, 0xff, size);
+  }
   auto at = free_.emplace(static_cast<std::byte*>(memory), size).first;
   if (const auto next = std::next(at); next != free_.end() && at->first + at->second == next->first) {
     at->second += next->second;
@@ -136,8 +168,9 @@ Machine& Machine::get() {
 }
 
 Machine::Machine() {
-  for (auto& memory : memory_) memory = std::make_unique<Memory>(std::size_t{1} << 34);
-  pinned_ = std::make_unique<Memory>(std::size_t{1} << 34);
+  for (auto& memory : memory_) memory = std::make_unique<Memory>(std::size_t{1} << 34, true);
+  pinned_ = std::make_unique<Memory>(std::size_t{1} << 34, false);
+  for (int d = 0; d < devices; ++d) reaches_[d][d] = true;
   if (const char* seed = std::getenv("SHARDWISE_SIMULATION_SEED")) seed_ = std::strtoull(seed, nullptr, 10);
   if (const char* drop = std::getenv("SHARDWISE_SIMULATION_DROP_WAITS")) drops_waits = std::strcmp(drop, "0") != 0;
 }

@@ -16,6 +16,12 @@
 
 namespace shardwise::detail::device {
 
+// What every device takes: arguments of 4 KiB, static shared memory of 48 KiB.
+template <class Body>
+inline constexpr bool fits_a_launch = std::is_trivially_copyable_v<Body> && sizeof(Body) + sizeof(std::int64_t) <= 4096;
+template <class Body>
+inline constexpr bool fits_a_team_launch = fits_a_launch<Body> && team_bytes<Body> <= 48 * 1024;
+
 #if defined(__CUDACC__)
 
 inline constexpr int element_threads = 256;
@@ -44,26 +50,35 @@ inline unsigned grid_of(std::int64_t blocks, int device, int blocks_each) {
   return static_cast<unsigned>(blocks < most ? blocks : most);
 }
 
+// The launch's own error; cudaGetLastError would give one that somebody else left behind.
+template <class Body>
+void start(void (*kernel)(const Body, std::int64_t), const Body& body, std::int64_t n, unsigned grid, unsigned threads,
+           const cuda::StreamView& stream) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(grid);
+  config.blockDim = dim3(threads);
+  config.stream = stream.handle;
+  SHARDWISE_CUDA(cudaLaunchKernelEx(&config, kernel, body, n));
+}
+
 /// Calls body(i) for i in [0, n). No index may write what another one reads.
 template <class Body>
 void launch(const Body& body, std::int64_t n, const cuda::StreamView& stream) {
-  static_assert(std::is_trivially_copyable_v<Body>);
-  if (n <= 0) return;
+  static_assert(fits_a_launch<Body>);
+  if (n <= 0) return;  // a grid without blocks is an error
   const cuda::DeviceScope scope(stream.device);
   const unsigned grid = grid_of((n + element_threads - 1) / element_threads, stream.device, 32);
-  element_kernel<<<grid, element_threads, 0, stream.handle>>>(body, n);
-  SHARDWISE_CUDA(cudaGetLastError());
+  start(element_kernel<Body>, body, n, grid, element_threads, stream);
 }
 
 /// Calls body(t, team) for t in [0, teams), each by `lanes` threads: a multiple of 32, at most 512.
 template <class Body>
 void launch_teams(const Body& body, std::int64_t teams, int lanes, const cuda::StreamView& stream) {
-  static_assert(std::is_trivially_copyable_v<Body>);
+  static_assert(fits_a_team_launch<Body>);
   if (teams <= 0) return;
   const cuda::DeviceScope scope(stream.device);
   const unsigned grid = grid_of(teams, stream.device, 32 * max_lanes / lanes);
-  team_kernel<<<grid, static_cast<unsigned>(lanes), 0, stream.handle>>>(body, teams);
-  SHARDWISE_CUDA(cudaGetLastError());
+  start(team_kernel<Body>, body, teams, grid, static_cast<unsigned>(lanes), stream);
 }
 
 #else
@@ -87,7 +102,7 @@ void put_on_stream(const Run& run, const cuda::StreamView& stream) {
 
 template <class Body>
 void launch(const Body& body, std::int64_t n, const cuda::StreamView& stream) {
-  static_assert(std::is_trivially_copyable_v<Body>);
+  static_assert(fits_a_launch<Body>);
   if (n <= 0) return;
   put_on_stream(
       [body, n] {
@@ -98,8 +113,9 @@ void launch(const Body& body, std::int64_t n, const cuda::StreamView& stream) {
 
 template <class Body>
 void launch_teams(const Body& body, std::int64_t teams, int lanes, const cuda::StreamView& stream) {
-  static_assert(std::is_trivially_copyable_v<Body>);
+  static_assert(fits_a_team_launch<Body>);
   if (teams <= 0) return;
+  if (lanes < 32 || lanes > max_lanes || lanes % 32 != 0) cuda_failed(cudaErrorInvalidConfiguration, "launch_teams");
   put_on_stream(
       [body, teams, lanes] {
         alignas(16) std::byte memory[team_bytes<Body>];

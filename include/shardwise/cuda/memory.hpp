@@ -35,6 +35,33 @@ inline cudaMemPool_t device_pool(int device) {
   return (*pools)[d];
 }
 
+// Lets kernels of device `user` reach what lies in the pool of `owner`, where the devices can.
+inline void open_device_pool(int owner, int user) {
+  int reaches = 0;
+  SHARDWISE_CUDA(cudaDeviceCanAccessPeer(&reaches, user, owner));
+  if (reaches == 0) return;
+  cudaMemAccessDesc access{};
+  access.location.type = cudaMemLocationTypeDevice;
+  access.location.id = user;
+  access.flags = cudaMemAccessFlagsProtReadWrite;
+  SHARDWISE_CUDA(cudaMemPoolSetAccess(device_pool(owner), &access, 1));
+}
+// Ranks that are threads of one process: NCCL reads and writes their tensors across devices where it can ("P2P/direct"). For what
+// cudaMalloc gives it sees to that itself; a pool opens to another device only here. Called for each device of a rank before the ranks
+// meet: its pool and those of all devices before it then open to each other.
+inline void open_device_pools(int device) {
+  static std::mutex mutex;
+  static auto* known = new std::vector<int>;
+  const std::lock_guard lock(mutex);
+  for (const int other : *known)
+    if (other == device) return;
+  for (const int other : *known) {
+    open_device_pool(other, device);
+    open_device_pool(device, other);
+  }
+  known->push_back(device);
+}
+
 // Streams that use memory, beside the one that it came from: a short list, made where there is one.
 using UsedStreams = std::vector<cuda::StreamView>;
 

@@ -47,6 +47,14 @@ class LentPool {
   std::vector<std::vector<Object>> free_;
 };
 
+// What a query found. The runtime keeps "not ready" as its last error too, for whoever asks next: it is taken back.
+inline bool reached(cudaError_t code, const char* call) {
+  if (code == cudaSuccess) return true;
+  if (code != cudaErrorNotReady) cuda_failed(code, call);
+  static_cast<void>(cudaGetLastError());
+  return false;
+}
+
 inline cudaStream_t take_stream(int device) {
   cudaStream_t stream = LentPool<cudaStream_t>::global().take(device);
   if (stream != nullptr) return stream;
@@ -75,12 +83,7 @@ struct StreamView {
   /// Waits until everything on the stream is done.
   void synchronize() const { SHARDWISE_CUDA(cudaStreamSynchronize(handle)); }
   /// Whether everything on the stream is done.
-  bool query() const {
-    const cudaError_t code = cudaStreamQuery(handle);
-    if (code == cudaErrorNotReady) return false;
-    if (code != cudaSuccess) detail::cuda_failed(code, "cudaStreamQuery");
-    return true;
-  }
+  bool query() const { return detail::reached(cudaStreamQuery(handle), "cudaStreamQuery"); }
   /// What is put on this stream from now on starts after everything that is on `other` now. The host waits for nothing.
   void wait(const StreamView& other) const;
 
@@ -112,12 +115,7 @@ class Event {
   /// What is put on `stream` from now on starts after the point. The host waits for nothing.
   void block(const StreamView& stream) const { SHARDWISE_CUDA(cudaStreamWaitEvent(stream.handle, event_, 0)); }
   /// Whether the point was reached.
-  bool query() const {
-    const cudaError_t code = cudaEventQuery(event_);
-    if (code == cudaErrorNotReady) return false;
-    if (code != cudaSuccess) detail::cuda_failed(code, "cudaEventQuery");
-    return true;
-  }
+  bool query() const { return detail::reached(cudaEventQuery(event_), "cudaEventQuery"); }
   /// Waits until the point is reached.
   void synchronize() const { SHARDWISE_CUDA(cudaEventSynchronize(event_)); }
 

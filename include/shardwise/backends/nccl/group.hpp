@@ -10,12 +10,15 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include <nccl.h>
 
+#include <shardwise/backends/nccl/meetings.hpp>
+#include <shardwise/backends/process/departure.hpp>
 #include <shardwise/backends/process/failure_board.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
@@ -73,13 +76,18 @@ struct NcclPieces {
 class NcclGroup;
 
 // The communicators of a world: one failure ends them all.
-struct NcclWorld final : FailureListener {
+struct NcclWorld final : FailureListener, DepartureListener {
   std::mutex mutex;
   Failure failure;
   std::mutex groups_mutex;  // held while one is ended by another thread than its own
   std::vector<NcclGroup*> groups;
+  std::shared_ptr<DepartureBoard> departures;  // of the ranks' processes, if any
 
   void found(const Failure& first) noexcept override;
+  void departed(int rank, std::string_view words) noexcept override;
+  void left_early(int rank) {
+    found({FailureKind::peer, text("rank ", rank, " left early: its program has ended"), rank});
+  }
 };
 
 class NcclGroup {
@@ -99,12 +107,14 @@ class NcclGroup {
     group->size_ = size;
     group->id_ = 0xcbf29ce484222325u;
     for (const char c : unique.internal) group->id_ = (group->id_ ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+    open_device_pools(group->device_);
     const Caller caller{rank, Name(), deadline, "NcclCommunicator"};
     const CallInfo call;
     ncclConfig_t config = non_blocking();
     const ncclResult_t begun =
         group->locked([&] { return ncclCommInitRankConfig(&group->comm_, size, unique, rank, &config); });
     group->settle(caller, call, begun, "ncclCommInitRankConfig");
+    group->meetings_.begin(size);
     return group;
   }
   NcclGroup(const NcclGroup&) = delete;
@@ -127,6 +137,8 @@ class NcclGroup {
       if (ncclCommGetAsyncError(comm_, &state) != ncclSuccess) break;
     }
     static_cast<void>(state == ncclSuccess ? ncclCommDestroy(comm_) : ncclCommAbort(comm_));
+    if (state == ncclSuccess && world_->departures != nullptr)
+      world_->departures->say_on_leaving(meetings_.words(id_, rank_));
   }
 
   int rank() const { return rank_; }
@@ -163,13 +175,21 @@ class NcclGroup {
   }
   void send(const Caller& caller, const CallInfo& call, const void* data, std::int64_t n, int peer) {
     run(
-        caller, call, [&] { return ncclSend(data, items(call, n), type(call), peer, comm_, stream().handle); },
-        "ncclSend");
+        caller, call,
+        [&] {
+          meetings_.with(peer);
+          return ncclSend(data, items(call, n), type(call), peer, comm_, stream().handle);
+        },
+        "ncclSend", false);
   }
   void recv(const Caller& caller, const CallInfo& call, void* data, std::int64_t n, int peer) {
     run(
-        caller, call, [&] { return ncclRecv(data, items(call, n), type(call), peer, comm_, stream().handle); },
-        "ncclRecv");
+        caller, call,
+        [&] {
+          meetings_.with(peer);
+          return ncclRecv(data, items(call, n), type(call), peer, comm_, stream().handle);
+        },
+        "ncclRecv", false);
   }
 
   // One group of messages; those of one rank to another one arrive in order.
@@ -183,14 +203,18 @@ class NcclGroup {
             if (first == ncclSuccess && result != ncclInProgress) first = result;
           };
           const cudaStream_t on = stream().handle;
-          for (const StreamMessage& m : sends)
+          for (const StreamMessage& m : sends) {
+            meetings_.with(m.rank);
             keep(ncclSend(m.data, items(call, m.elements), type(call), m.rank, comm_, on));
-          for (const StreamMessage& m : receives)
+          }
+          for (const StreamMessage& m : receives) {
+            meetings_.with(m.rank);
             keep(ncclRecv(m.data, items(call, m.elements), type(call), m.rank, comm_, on));
+          }
           const ncclResult_t end = ncclGroupEnd();
           return first != ncclSuccess ? first : end;
         },
-        "ncclSend and ncclRecv");
+        "ncclSend and ncclRecv", false);
   }
   // Sends the pieces of `from` and fills those of `to`, as one group of messages; empty ones are not sent, this rank's own is copied.
   // `from.counts` empty: nothing is sent.
@@ -263,6 +287,7 @@ class NcclGroup {
       return got == ncclSuccess ? ncclCommCount(part->comm_, &part->size_) : got;
     });
     part->settle(caller, call, asked, "ncclCommCount");
+    part->meetings_.begin(part->size_);
     part->id_ = (id_ ^ (number << 32) ^ static_cast<std::uint64_t>(color)) * 0x100000001b3u;
     return part;
   }
@@ -270,6 +295,12 @@ class NcclGroup {
   void abort(const std::string& reason) {
     fail({FailureKind::peer, text(who(), " aborted: ", reason), world_rank_});
     give_up();
+  }
+  // A rank of the world has left in peace, with these words. True where this rank waits for it. Any thread may call.
+  bool has_left(int world_rank, std::string_view words) {
+    const std::lock_guard lock(comm_mutex_);
+    meetings_.left(world_rank, id_, words);
+    return meetings_.missed(rank_) >= 0;
   }
   // Kernels that wait for others end, so that the stream goes on. Any thread may call.
   void give_up() {
@@ -295,11 +326,23 @@ class NcclGroup {
   }
   static ncclDataType_t type(const CallInfo& call) { return nccl_type(call.dtype).type; }
 
+  // `all`: every rank takes part; else `start` counts whom it meets.
   template <class Call>
-  void run(const Caller& caller, const CallInfo& call, Call&& start, const char* name) {
+  void run(const Caller& caller, const CallInfo& call, Call&& start, const char* name, bool all = true) {
     check(caller, call);
     const cuda::DeviceScope scope(device_);
-    settle(caller, call, locked(start), name);
+    int gone = -1;
+    const ncclResult_t begun = locked([&] {
+      if (all) meetings_.with_all();
+      const ncclResult_t result = start();
+      gone = meetings_.missed(rank_);
+      return result;
+    });
+    if (gone >= 0) {
+      world_->left_early(gone);
+      end(caller, call);
+    }
+    settle(caller, call, begun, name);
   }
   // One thread at a time: the one that ends the communicator may be another. An error where it has ended it.
   template <class Call>
@@ -382,6 +425,7 @@ class NcclGroup {
   int size_ = 1;
   std::uint64_t id_ = 0;
   std::uint64_t splits_ = 0;
+  Meetings meetings_;
 };
 
 // On the thread that learns of it, while the rank's own may wait for the device.
@@ -392,6 +436,15 @@ inline void NcclWorld::found(const Failure& first) noexcept {
   }
   const std::lock_guard lock(groups_mutex);
   for (NcclGroup* const group : groups) group->give_up();
+}
+
+inline void NcclWorld::departed(int rank, std::string_view words) noexcept {
+  bool missed = false;
+  {
+    const std::lock_guard lock(groups_mutex);
+    for (NcclGroup* const group : groups) missed = group->has_left(rank, words) || missed;
+  }
+  if (missed) left_early(rank);
 }
 
 }  // namespace shardwise::detail

@@ -30,7 +30,7 @@ class KeyValueStore {
 
 enum class NoticeKind : std::uint8_t {
   failed,  // the rank announced `failure`
-  departed,  // it ended normally; `failure` is empty
+  departed,  // it ended normally; the message of `failure` is what it had to say
   died,  // its connection closed without a goodbye; `failure` says so
 };
 

@@ -50,6 +50,9 @@ class Rendezvous final : public KeyValueStore {
   // Tells every other rank.
   void announce(const Failure& failure) noexcept { client_->announce(failure); }
 
+  // For the others, when this rank closes.
+  void say_on_leaving(std::string_view words) { client_->say_on_leaving(words); }
+
   // The normal end of this rank. Rank 0's keeps the store until all others have departed or died, at most for `limit`.
   void close(std::chrono::milliseconds limit) noexcept {
     client_->depart();

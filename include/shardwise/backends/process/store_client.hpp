@@ -87,14 +87,21 @@ class StoreClient final : public KeyValueStore {
     }
   }
 
+  // What the others' notice of this rank's departure says. Beyond 64 KiB nothing is taken.
+  void say_on_leaving(std::string_view words) {
+    const std::lock_guard lock(mutex_);
+    if (parting_words_.size() + words.size() <= std::size_t{1} << 16) parting_words_ += words;
+  }
   // The normal end: the store's last use. Returns once the store knows, or is gone.
   void depart() noexcept {
     try {
+      std::string words;
       {
         const std::lock_guard lock(mutex_);
         if (std::exchange(leaving_, true)) return;
+        words = std::move(parting_words_);
       }
-      send_frame(FrameWriter(Frame::depart).done(), std::chrono::seconds(2));
+      send_frame(FrameWriter(Frame::depart).words(words).done(), std::chrono::seconds(2));
       shutdown(socket_.get(), SHUT_WR);
       std::unique_lock lock(mutex_);
       changed_.wait_until(lock, Clock::now() + std::chrono::seconds(2), [&] { return ended_; });
@@ -367,6 +374,7 @@ class StoreClient final : public KeyValueStore {
   std::map<std::uint64_t, std::optional<std::string>> replies_;
   std::uint64_t requests_ = 0;
   std::vector<int> departed_;
+  std::string parting_words_;
   Failure failure_;
   bool complete_ = false;
   bool leaving_ = false;

@@ -35,7 +35,7 @@ enum class Frame : std::uint8_t {
   value,    // request, value
   missing,  // request; answered by `value` with the ranks that have not joined
   failed,   // to the server: kind, found by, message
-  depart,   //
+  depart,   // words
   notice,   // NoticeKind, rank, kind, found by, message
   complete  // all ranks have joined
 };

@@ -57,6 +57,7 @@ class StoreServer {
   struct Rank {
     State state = State::unborn;
     Failure failure;  // of a rank that failed or died
+    std::string parting_words;  // of one that departed
     bool failed = false;
   };
 
@@ -283,7 +284,10 @@ class StoreServer {
         tell(c.rank, true);
         return true;
       }
-      case Frame::depart: return frame.good() ? depart(c) : broken(c);
+      case Frame::depart: {
+        const std::string_view words = frame.words();
+        return frame.good() ? depart(c, words) : broken(c);
+      }
       default: return broken(c);
     }
   }
@@ -312,8 +316,9 @@ class StoreServer {
   }
 
   // ---- who goes -------------------------------------------------------------------------------------------------
-  bool depart(Connection& c) {
+  bool depart(Connection& c, std::string_view words) {
     rank(c.rank).state = State::departed;
+    rank(c.rank).parting_words = words;
     close(c);
     count_others();
     tell(c.rank, false);
@@ -355,7 +360,7 @@ class StoreServer {
     return FrameWriter(Frame::notice)
         .number(static_cast<std::uint64_t>(kind))
         .number(static_cast<std::uint64_t>(about))
-        .failure(with_failure ? r.failure : Failure{})
+        .failure(with_failure ? r.failure : Failure{FailureKind::none, r.parting_words})
         .done();
   }
 

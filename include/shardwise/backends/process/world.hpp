@@ -8,10 +8,12 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <shardwise/backends/process/communicator.hpp>
+#include <shardwise/backends/process/departure.hpp>
 #include <shardwise/backends/process/endpoint.hpp>
 #include <shardwise/backends/process/host_setup.hpp>
 #include <shardwise/backends/process/hosted_transport.hpp>
@@ -52,7 +54,8 @@ struct WorldPlace {
 
 class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
                            private FailureListener,
-                           private FailureBoard {
+                           private FailureBoard,
+                           private DepartureBoard {
  public:
   // Ranks: all. Throws: TimeoutError that names who has not come; Error where this process does not belong there.
   static std::shared_ptr<ProcessWorld> join(WorldPlace place) {
@@ -101,6 +104,13 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
     lock.unlock();
     const std::shared_ptr<FailureListener> kept = listener.lock();
     if (heard.kind != FailureKind::none && kept != nullptr) kept->found(heard);
+  }
+
+  // The same of ranks that leave in peace: where words for the others are left, and who is told theirs from now on.
+  DepartureBoard& departures() { return *this; }
+  void tell_departures_to(std::weak_ptr<DepartureListener> listener) {
+    const std::lock_guard lock(mutex_);
+    departure_listeners_.push_back(std::move(listener));
   }
 
   // Tells all ranks that this one is at its end: an exception that nobody catches.
@@ -182,6 +192,10 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
     if (notice.kind == NoticeKind::departed) {
       gone_.push_back(notice.rank);  // a host's ranks read it in their memory
       if (met_ && transport_ != nullptr) transport_->departed(notice.rank);
+      const auto listeners = departure_listeners_;
+      lock.unlock();
+      for (const auto& listener : listeners)
+        if (const auto kept = listener.lock()) kept->departed(notice.rank, notice.failure.message);
     } else if (heard_.kind == FailureKind::none) {
       heard_ = notice.failure;
       const bool all_is_made = met_;
@@ -200,6 +214,8 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
     for (const auto& listener : listeners)
       if (const auto kept = listener.lock()) kept->found(failure);
   }
+
+  void say_on_leaving(std::string_view words) override { rendezvous_->say_on_leaving(words); }
 
   // A rank of this host found a failure first: this process, or one that says so to the store itself.
   void found(const Failure& failure) noexcept override {
@@ -256,6 +272,7 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
   bool met_ = false;
   std::vector<int> gone_;
   std::vector<std::weak_ptr<FailureListener>> listeners_;
+  std::vector<std::weak_ptr<DepartureListener>> departure_listeners_;
   Failure heard_;
   int numbers_ = 0;
 };
