@@ -87,10 +87,10 @@ configure() {
     -D SHARDWISE_DOCTEST=ON -D SHARDWISE_GLOO=OFF -D SHARDWISE_MPI=OFF -D SHARDWISE_TEST_LAYERS=cuda \
     -D SHARDWISE_TEST_PROJECTS=OFF -D SHARDWISE_INSTALL=OFF -D SHARDWISE_BUILD_BENCH=ON -D SHARDWISE_BUILD_EXAMPLES=ON
 }
-tests() {
+tests() { # NAME: as a regular expression; of what is built
   local log=$build/Testing/Temporary/LastTest.log status=0
   rm -f "$log"
-  ctest --test-dir "$build" -L '^cuda$' -E '^(simulated|consumer|launched)_' --output-on-failure || status=$?
+  ctest --test-dir "$build" -R "$1" --output-on-failure || status=$?
   python3 scripts/count_tests.py "$log" || status=1
   return "$status"
 }
@@ -121,20 +121,23 @@ tell 'gpu_check of shardwise %s, %s\n' "$(git rev-parse --short HEAD 2>/dev/null
 tell '%s\n' "${names[@]}"
 devices driver_version | head -n 1 | sed 's/^/driver /' | tee -a "$report"
 # The tests first: where the machine is slow, at least they have run.
-nccl=no
+nccl=no on_four=()
+if ((count >= 4)); then on_four=(acceptance_cuda); fi
 if step 'configure' 60 configure; then
   if grep -q 'components:.*nccl' "$build/step.log"; then nccl=yes; fi
   if step 'build: tests' 240 cmake --build "$build" --target test_cuda; then
-    step 'tests on the device' 100 tests
+    step 'tests on the device' 100 tests '^cuda$'
   fi
   if [[ $nccl == no ]]; then
     tell '\nskipped: no NCCL: ranks, benchmark and demo are left out; name its folder in NCCL_HOME\n'
     skipped=$((skipped + 4))
-  elif step 'build: ranks, benchmark, demo' 240 cmake --build "$build" --target launched_ranks bench_redistribute names_nccl; then
+  elif step 'build: ranks, benchmark, demo' 240 cmake --build "$build" --target launched_ranks bench_redistribute names_nccl \
+    "${on_four[@]}"; then
     step 'launched processes as ranks' 90 launched
     step 'benchmark: gates' 60 bench --gates
     step 'benchmark: every transition' 60 bench --size 4K:64M:128 --repeat 5
     step 'demo' 60 demo
+    if ((count >= 4)); then step 'acceptance programs' 100 tests '^acceptance_cuda$'; fi
   fi
   if [[ -x $build/tests/simulated_cuda/test_cuda ]]; then
     step 'races in shared memory' 60 sanitized racecheck '*softmax*,*norm*,*cross entropy*,*sums*,*transpose*'

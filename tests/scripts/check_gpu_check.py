@@ -22,7 +22,7 @@ esac""",
     "cmake.launched_ranks": "echo good; [ -n \"$SHARDWISE_RANK\" ] && [ \"$SHARDWISE_SIZE\" = 2 ]",
     "cmake.bench_redistribute": "echo 'skipped: one CUDA device'; exit 77",
     "cmake.names_nccl": "echo the loss is NaN; exit 3",
-    "ctest": "exit 8",
+    "ctest": "echo \"tested $4\"; exit 8",
     "nvcc": "exit 1",
 }
 
@@ -55,16 +55,20 @@ def main():
                 sys.exit(f"without a device: status {none.returncode}, not 77")
     with tempfile.TemporaryDirectory() as work:
         some = run(pathlib.Path(work), "echo 9.0; echo 9.0", NCCL_FOR_TEST="")
-        for words in ("==== build: tests: status 0", "==== tests on the device: status 1", "skipped: no NCCL"):
+        for words in ("==== build: tests: status 0", "tested ^cuda$", "==== tests on the device: status 1", "skipped: no NCCL"):
             expect(some.stdout, words)
         if "launched processes" in some.stdout or not some.stdout.endswith("\n3 passed, 1 failed, 5 skipped\n"):
             sys.exit(f"without NCCL:\n{some.stdout}")
+    with tempfile.TemporaryDirectory() as work:
+        four = run(pathlib.Path(work), "for i in 1 2 3 4; do echo 9.0; done")
+        expect(four.stdout, "tested ^acceptance_cuda$\n")
     with tempfile.TemporaryDirectory() as work:
         one = run(pathlib.Path(work), "echo 9.0; echo 9.0", CUDA_VISIBLE_DEVICES="1")
         report = (pathlib.Path(work) / "build" / "gpu_check" / "report.txt").read_text()
         if one.stdout != report:
             sys.exit(f"the report is not what was printed:\n{report}\n----\n{one.stdout}")
-        for words in ("==== configure: status 0", "==== build: tests: status 0", "==== build: ranks, benchmark, demo: status 0", "==== tests on the device: status 1",
+        for words in ("==== configure: status 0", "==== build: tests: status 0",
+                      "==== build: ranks, benchmark, demo: status 0", "==== tests on the device: status 1",
                       "[1] good", "==== launched processes as ranks: status 0", "==== benchmark: gates: status 77",
                       "the loss is NaN", "==== demo: status 3", "skipped: racecheck found nothing in 55 s",
                       "==== races in shared memory: status 77", "==== accesses: status 0"):
