@@ -38,20 +38,24 @@ using MpiClock = std::chrono::steady_clock;
 }
 
 // Between two looks at requests: MPI has no wait with a deadline. Ranks may be more than cores, so it yields first, and then sleeps,
-// the longer the longer nothing came.
+// the longer the longer nothing came. After a look that took long it does not yield: others have run already, since Open MPI yields
+// itself where ranks are more than cores. Twice costs a large move a tenth where other programs want the cores, too.
 class PollPause {
  public:
   void start_over() { looks_ = 0; }
   void rest() {
     ++looks_;
-    if (looks_ < 300)
-      sched_yield();
-    else
+    if (looks_ >= 300)
       std::this_thread::sleep_for(std::chrono::microseconds(looks_ < 1500 ? 20 : looks_ < 3000 ? 200 : 1000));
+    else if (MpiClock::now() - rested_ < long_look)
+      sched_yield();
+    rested_ = MpiClock::now();
   }
 
  private:
+  static constexpr std::chrono::microseconds long_look{5};
   int looks_ = 0;
+  MpiClock::time_point rested_{};
 };
 
 // Whether `request` is done by `until`; if not, it is still under way, and so is its memory.

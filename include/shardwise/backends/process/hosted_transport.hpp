@@ -38,34 +38,31 @@ class HostedTransport final : public Transport {
 
   void exchange(const MessageHeader& header, std::span<const Outgoing> out, std::span<const Incoming> in,
                 Clock::time_point until, PackFunction pack, UnpackFunction unpack = {}) override {
-    if (closed_.load()) fail_closed();
-    try {
-      sort(out, in);
-      header_ = header;
-      in_ = in;
-      unpack_ = unpack;
-      for (const std::size_t i : offered_) offer(i, out[i], header, until, pack);
-      if (!sends_.empty() || !receives_.empty()) {
-        const auto packed = [&](std::size_t i, std::size_t at, std::size_t bytes, std::byte* to) {
-          pack(sent_[i], at, bytes, to);
-        };
-        const auto unpacked = [&](std::size_t i, std::size_t at, std::size_t bytes, const std::byte* from) {
-          unpack(received_[i], at, bytes, from);
-        };
-        network_->exchange(header, sends_, receives_, until, packed, unpacked);
-      }
-      while (!expected_.empty()) await_one(until);
-      for (const int place : unread_)
-        await(
-            header, until, [&] { return to(place).is_free(); }, [&](int r) { return r == place && !to(r).is_free(); });
-      unread_.clear();
-      copies_.clear();
-    } catch (...) {  // what lies in copies_ may still be read: it stays
-      const bool by_monitor = closed_.exchange(true);
-      network_->close();
-      if (by_monitor) fail_closed();
-      throw;
-    }
+    guard(
+        [&] {
+          sort(out, in);
+          header_ = header;
+          in_ = in;
+          unpack_ = unpack;
+          for (const std::size_t i : offered_) offer(i, out[i], header, until, pack);
+          if (!sends_.empty() || !receives_.empty()) {
+            const auto packed = [&](std::size_t i, std::size_t at, std::size_t bytes, std::byte* to) {
+              pack(sent_[i], at, bytes, to);
+            };
+            const auto unpacked = [&](std::size_t i, std::size_t at, std::size_t bytes, const std::byte* from) {
+              unpack(received_[i], at, bytes, from);
+            };
+            network_->exchange(header, sends_, receives_, until, packed, unpacked);
+          }
+          while (!expected_.empty()) await_one(until);
+          for (const int place : unread_)
+            await(
+                header, until, [&] { return to(place).is_free(); },
+                [&](int r) { return r == place && !to(r).is_free(); });
+          unread_.clear();
+          copies_.clear();
+        },
+        [&] { network_->close(); });  // what lies in copies_ may still be read: it stays
   }
 
   // The ranks of the host learn why from its memory: wakes those that wait.
@@ -94,10 +91,6 @@ class HostedTransport final : public Transport {
   SharedLane& to(int place) const { return lanes_.lane(host_->self(), place); }
   SharedLane& from(int place) const { return lanes_.lane(place, host_->self()); }
   int place_of(int world_rank) const { return places_[static_cast<std::size_t>(world_rank)]; }
-
-  [[noreturn, gnu::cold]] static void fail_closed() {
-    throw TransportError(TransportError::closed, {}, "this rank's connections are closed");
-  }
 
   void sort(std::span<const Outgoing> out, std::span<const Incoming> in) {
     sends_.clear(), receives_.clear(), sent_.clear(), received_.clear(), offered_.clear(), expected_.clear();
@@ -229,7 +222,6 @@ class HostedTransport final : public Transport {
   const std::shared_ptr<SharedHost> host_;
   const SharedLanes lanes_;
   std::vector<int> places_;  // by world rank: among the ranks of the host, or -1
-  std::atomic<bool> closed_{false};
 
   // Of the exchange under way.
   MessageHeader header_;

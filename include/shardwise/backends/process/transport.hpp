@@ -1,6 +1,7 @@
 // Transport: moves bytes between ranks of a world that do not share memory; Gloo and MPI implement it. Layer: backends/process.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -66,6 +67,25 @@ class Transport {
   void read_also(std::shared_ptr<WaitNotes> notes) { notes_ = std::move(notes); }
 
  protected:
+  [[noreturn, gnu::cold]] static void fail_closed() {
+    throw TransportError(TransportError::closed, {}, "this rank's connections are closed");
+  }
+  // One exchange. Its first error closes this transport, and `stop` does what else that takes: what follows from close() by a monitor
+  // is no error of its own.
+  template <class Run, class Stop>
+  void guard(Run run, Stop stop) {
+    if (closed_.load()) fail_closed();
+    try {
+      run();
+    } catch (...) {
+      const bool by_monitor = closed_.exchange(true);
+      stop();
+      if (by_monitor) fail_closed();
+      throw;
+    }
+  }
+
+  std::atomic<bool> closed_{false};
   std::shared_ptr<WaitNotes> notes_;
 };
 
