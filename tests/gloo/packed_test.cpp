@@ -100,6 +100,20 @@ TEST_CASE("joint moves over messages give what the oracle says, and send each ra
             &connect_and_count) == "");
 }
 
+TEST_CASE("blocks of several chunks are packed, sent and unpacked to where they belong") {
+  CHECK(run_on_hosts({0, 1, 2, 3}, [](const ProcessCommunicator& world) {
+          const auto mesh = init_device_mesh<"tp">(world, {4});
+          const auto rows = made<float, Shard<0>>(mesh, {801, 803});  // 160 KB a block
+          const auto columns = made<float, Shard<1>>(mesh, {801, 803});
+          const auto sum = made<float, Partial<>>(mesh, {801, 803});
+          expect(is_moved(rows, redistribute<Shard<1>>(rows)), "packed by who sends");
+          expect(is_moved(columns, redistribute<Shard<0>>(columns)), "unpacked by who receives");
+          expect(is_moved(columns, redistribute<Replicate>(columns)), "unpacked, everywhere");
+          expect(is_moved(rows, redistribute<BlockCyclic<1, 4>>(rows)), "both");
+          expect(is_moved(sum, redistribute<Shard<1>>(sum)), "summed");
+        }) == "");
+}
+
 TEST_CASE("block-cyclic parts and other meshes: each rank is sent what it takes, once") {
   CHECK(run_on_hosts(
             {0, 1, 2, 3},
