@@ -200,3 +200,21 @@ TEST_CASE("a box in pieces of any size is the box, and is said to lie in one pie
   CHECK(alone > 200);
   CHECK(alone < 1800);
 }
+
+TEST_CASE("pieces that no core keeps in its cache are packed past it, to the same bytes") {
+  constexpr std::size_t element = 4;
+  Box held, part;
+  held.offset = Extents(Shape<2>{3, 0}), held.size = Extents(Shape<2>{900, 800});
+  part.offset = Extents(Shape<2>{5, 101}), part.size = Extents(Shape<2>{890, 500});
+  std::vector<std::byte> tensor(static_cast<std::size_t>(held.size.elements()) * element);
+  for (std::size_t i = 0; i < tensor.size(); ++i) tensor[i] = static_cast<std::byte>((i * 7 + i / 3200) & 255);
+  std::vector<std::byte> expected(static_cast<std::size_t>(part.size.elements()) * element), packed = expected;
+  copy_box(part, held, tensor.data(), part, expected.data(), element);
+  const PackedBox box(part, held, element);
+  for (const std::size_t piece : {expected.size(), std::size_t{1} << 20, std::size_t{700'001}}) {
+    std::fill(packed.begin(), packed.end(), std::byte{0});
+    for (std::size_t at = 0; at < packed.size(); at += piece)
+      box.pack(tensor.data(), at, std::min(piece, packed.size() - at), packed.data() + at);
+    CHECK(std::memcmp(packed.data(), expected.data(), packed.size()) == 0);
+  }
+}

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include <shardwise/comm/stream.hpp>
 #include <shardwise/placement/walk.hpp>
 #include <shardwise/redistribute/run_copy.hpp>
 
@@ -29,16 +30,18 @@ class PackedBox {
     return in_one_piece() ? tensor + walk_.start_a * element_ : nullptr;
   }
 
-  // Writes the bytes [at, at + bytes) of it to `to`.
+  // Writes the bytes [at, at + bytes) of it to `to`: past the caches where they are more than a core keeps.
   template <class = void>
   void pack(const std::byte* tensor, std::size_t at, std::size_t bytes, std::byte* to) const {
+    const bool stream = bytes >= streamed_piece;
     for_each_row_in(at, bytes, [&](std::int64_t start, std::int64_t rows, std::int64_t step, std::int64_t n) {
       if (rows == 0)
         std::memcpy(to, tensor + start, static_cast<std::size_t>(n));
       else
-        copy_steps({rows, n / element_, step, n / element_}, tensor + start, to, element_, 0, false);
+        copy_steps({rows, n / element_, step, n / element_}, tensor + start, to, element_, 0, stream);
       to += std::max<std::int64_t>(rows, 1) * n;
     });
+    if (stream) stream_fence();
   }
   // And back. `stream`: past the caches; stream_fence() must follow.
   template <class = void>
@@ -53,6 +56,8 @@ class PackedBox {
   }
 
  private:
+  static constexpr std::size_t streamed_piece = std::size_t{512} << 10;
+
   // f(start, rows, step, n): `rows` rows of n bytes, from byte `start` of the tensor on, `step` elements from one to the next; or no
   // rows, but n bytes of one.
   template <class F>
