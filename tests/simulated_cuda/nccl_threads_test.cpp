@@ -92,12 +92,30 @@ TEST_CASE("the parts of a world of threads are NCCL worlds of their own, on devi
   CHECK(right == 4);
 }
 
-TEST_CASE("a rank that throws ends what the others wait for: messages of threads, calls of NCCL, the device itself") {
-  const auto said = thrown_by(4, [](const ThreadCommunicator& threads) {
-    const NcclCommunicator world(threads.with_deadline(60s));
+// When all are ready: a failure may come while others still meet.
+NcclCommunicator met(const ThreadCommunicator& threads) {
+  const NcclCommunicator world(threads.with_deadline(60s));
+  threads.barrier();
+  return world;
+}
+
+TEST_CASE("a rank that fails ends what the others wait for: messages of threads, calls of NCCL, the device itself") {
+  std::atomic<int> ended{0};
+  int ended_by_the_failure = 0;
+  const auto said = thrown_by(4, [&](const ThreadCommunicator& threads) {
+    const NcclCommunicator world = met(threads);
     require_sum(world);
     threads.barrier();
-    if (world.rank() == 1) throw std::runtime_error("out of cheese");
+    if (world.rank() == 1) {
+      threads.abort("out of cheese");
+      for (int i = 0; i < 20000 && ended != 3; ++i) std::this_thread::sleep_for(1ms);
+      ended_by_the_failure = ended;
+      throw std::runtime_error("no more cheese");
+    }
+    struct End {
+      std::atomic<int>& count;
+      ~End() { ++count; }
+    } const end{ended};
     if (world.rank() == 0) threads.barrier();
     if (world.rank() == 2) world.with_axis("tp").barrier();
     const detail::Buffer x = detail::device_buffer(64, cuda::current_stream());
@@ -105,19 +123,12 @@ TEST_CASE("a rank that throws ends what the others wait for: messages of threads
     cuda::current_stream().synchronize();  // the runtime's own wait knows no failures
     world.synchronize();
   });
-  CHECK(said[1] == "out of cheese");
-  CHECK(said[4] == "out of cheese");
-  CHECK(said[0] == "PeerFailedError: shardwise::barrier: rank 1 failed: out of cheese");
-  CHECK(said[2] == "PeerFailedError: shardwise::barrier on axis 'tp': rank 1 failed: out of cheese");
+  CHECK(ended_by_the_failure == 3);
+  CHECK(said[4] == "no more cheese");
+  CHECK(said[0] == "PeerFailedError: shardwise::barrier: rank 1 aborted: out of cheese");
+  CHECK(said[2] == "PeerFailedError: shardwise::barrier on axis 'tp': rank 1 aborted: out of cheese");
   check_says(said[3], "PeerFailedError: shardwise::");
-  check_says(said[3], "rank 1 failed: out of cheese");
-}
-
-// When all are ready: a failure may come while others still meet.
-NcclCommunicator met(const ThreadCommunicator& threads) {
-  const NcclCommunicator world(threads.with_deadline(60s));
-  threads.barrier();
-  return world;
+  check_says(said[3], "rank 1 aborted: out of cheese");
 }
 
 TEST_CASE("what NCCL finds, a missed deadline and a rank that gives up are told to the threads") {
