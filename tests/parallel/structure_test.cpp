@@ -40,7 +40,8 @@ struct Optional {
   std::any anything;
   auto operator()(const auto& x) const {
     const auto y = last(first ? (*first)(x) : x) * scale.value_or(1.0);
-    return shift ? y + *shift : y;
+    const auto z = shift ? y + *shift : y;
+    return more ? (*more)[0](z) : z;
   }
 };
 // Every activation where a module is wanted.
@@ -189,10 +190,11 @@ SHARDWISE_TEST_RANKS("optional modules and parameters that are there are sharded
   dense.last = nn::linear(7, 4);
   dense.first = nn::linear(5, 7);
   dense.shift = ones<float>({4});
+  dense.more.emplace().push_back(nn::linear(4, 3));
   dense.scale = 0.5;
   dense.choice = 7.5;
   dense.anything = 3;
-  CHECK(parameter_names(dense) == "first.weight first.bias last.weight last.bias shift ");
+  CHECK(parameter_names(dense) == "first.weight first.bias last.weight last.bias shift more.0.weight more.0.bias ");
   auto sharded = parallelize_module<strict(plan)>(dense, mesh);
   REQUIRE(sharded.first.has_value());
   CHECK(sharded.first->weight.local_shape() == Shape<2>{world.rank() < 2 ? 3 : 1, 5});
@@ -201,7 +203,7 @@ SHARDWISE_TEST_RANKS("optional modules and parameters that are there are sharded
   CHECK(std::get<double>(sharded.choice) == 7.5);
   CHECK(std::any_cast<int>(sharded.anything) == 3);
   CHECK(parameter_names(sharded) == parameter_names(dense));
-  CHECK(module_names(sharded) == "[][first][last]");
+  CHECK(module_names(sharded) == "[][first][last][more.0]");
   const auto x = rand<float>({2, 5});
   train_alike(dense, sharded, x, x);
   zero_grad(parameters(sharded));
