@@ -20,14 +20,14 @@ NCCL_CASES = ["a part stays until the current stream has moved it, wherever it w
 
 def run(program, case, **environment):
     result = subprocess.run([program, f"--test-case={case.replace(',', '*')}", "--no-colors"], capture_output=True, text=True,
-                            env={**os.environ, **environment}, timeout=120)
+                            env={**os.environ, **environment}, timeout=600)
     counts = re.search(r"test cases:\s*\d+ \|\s*(\d+) passed \|\s*(\d+) failed", result.stdout)
     return tuple(map(int, counts.groups())) if counts else (0, 0)
 
 
 def main():
     passed = failed = 0
-    listed = subprocess.run([sys.argv[1], "--list-test-cases"], capture_output=True, text=True, timeout=60).stdout
+    listed = subprocess.run([sys.argv[1], "--list-test-cases"], capture_output=True, text=True, timeout=600).stdout
     with_nccl = "GPUs do what every communicator does" in listed
     with_eigen = "products of tensors on a device are the host's" in listed
     cases = CASES + (EIGEN_CASES if with_eigen else []) + (NCCL_CASES if with_nccl else [])
@@ -36,7 +36,8 @@ def main():
         if run(program, case) != (1, 0):
             print(f"with its waits, this does not pass: {case}")
             failed += 1
-        elif run(program, case, SHARDWISE_SIMULATION_DROP_WAITS="1") != (0, 1):
+        # Again where a busy machine happened to do everything in order.
+        elif not any(run(program, case, SHARDWISE_SIMULATION_DROP_WAITS="1") == (0, 1) for _ in range(20)):
             print(f"without its waits, this does not fail: {case}")
             failed += 1
         else:

@@ -30,7 +30,7 @@ using detail::ProcessWorld;
 
 struct Run {
   std::string name = next_name();
-  std::chrono::milliseconds deadline = 20s;
+  std::chrono::milliseconds deadline = 300s;
 
   detail::WorldPlace place(int rank, int size) const {
     detail::WorldPlace place;
@@ -156,9 +156,13 @@ TEST_CASE("more ranks than devices, and two ranks of one device, are errors that
 }
 
 TEST_CASE("a rank that was started with another number of ranks is refused by the store") {
-  Run run;
-  run.deadline = 2s;
-  const auto said = on_processes(2, [&](int rank) { run.join(rank, rank == 0 ? 2 : 3); });
+  std::vector<std::string> said;
+  for (auto deadline = 2s; deadline < 100s; deadline *= 4) {  // longer where a busy machine has no store up in time
+    Run run;
+    run.deadline = deadline;
+    said = on_processes(2, [&](int rank) { run.join(rank, rank == 0 ? 2 : 3); });
+    if (said[1].find("did not find the store") == std::string::npos) break;
+  }
   check_says(said[1], "it was started with 3 ranks, rank 0 with 2");
   CHECK(said[0] != "");
 }
@@ -168,7 +172,7 @@ TEST_CASE("a rank that dies is named by all others, also where they wait for the
   std::atomic<int> added{0}, ended{0};
   int ended_by_the_world = 0;
   const auto wait_for_both = [](const std::atomic<int>& count) {
-    for (int i = 0; i < 5000 && count != 2; ++i) std::this_thread::sleep_for(1ms);
+    for (int i = 0; i < 300000 && count != 2; ++i) std::this_thread::sleep_for(1ms);
   };
   const auto said = on_processes(3, [&](int rank) {
     if (rank == 2) {  // a process without the library's care for its end: its connection to the store breaks
@@ -210,30 +214,31 @@ TEST_CASE("a rank that dies is named by all others, also where they wait for the
   check_says(said[1], "PeerFailedError: shardwise::split: rank 2 died");
 }
 
-TEST_CASE("a rank whose program has ended is named by those who wait for it, on the device too, and by nobody else") {
+TEST_CASE(
+    "a rank whose program has ended is named where others wait for it, on the device too; groups without it go on") {
   const Run run;
-  std::atomic<bool> gone{false};
+  std::atomic<bool> asked{false}, back{false};
+  const auto wait_for = [](const std::atomic<bool>& flag) {
+    for (int i = 0; i < 10000 && !flag; ++i) std::this_thread::sleep_for(1ms);
+  };
   const auto said = on_processes(4, [&](int rank) {
-    NcclCommunicator c = run.join(rank, 4);
-    const auto part = c.split(rank < 3 ? 0 : 1, 0);
+    const NcclCommunicator c = run.join(rank, 4);
     require_sum(c);
-    if (rank == 3) return;
-    const detail::Buffer x = detail::device_buffer(64, cuda::current_stream());
-    if (rank == 2) {  // calls before it can know, and waits in the runtime, which knows no failures
+    if (rank == 3) return wait_for(asked);
+    if (rank == 2) {
+      const detail::Buffer x = detail::device_buffer(64, cuda::current_stream());
       c.all_reduce<float>({x.as<float>(), 16}, {x.as<float>(), 16}, ReduceOp::sum);
-      cuda::current_stream().synchronize();
-      gone = true;
-      c.barrier();
-      return;
+      asked = true;
+      cuda::current_stream().synchronize();  // the runtime's own wait knows no failures
+      back = true;
     }
-    // A group without it goes on, as often as it likes.
-    for (int i = 0; i < 5000 && !gone; ++i) std::this_thread::sleep_for(1ms);
-    test::conform(gone, "rank 2 came back from the device");
+    wait_for(back);
     c.with_axis("tp").barrier();
   });
+  CHECK(back);
   CHECK(said[3] == "");
-  check_says(said[2], "PeerFailedError: shardwise::barrier: rank 3 left early: its program has ended");
-  for (const std::size_t r : {0u, 1u}) check_says(said[r], "PeerFailedError: shardwise::barrier on axis 'tp': rank ");
+  for (const std::size_t r : {0u, 1u, 2u})
+    CHECK(said[r] == "PeerFailedError: shardwise::barrier on axis 'tp': rank 3 left early: its program has ended");
 
   const Run among;
   const auto good = on_processes(3, [&](int rank) {
@@ -259,11 +264,16 @@ TEST_CASE("the reason of a rank that gives up, and a deadline that has passed, a
   for (const auto& said : given_up) CHECK(said == "PeerFailedError: shardwise::barrier: rank 1 aborted: out of cheese");
 
   const Run late;
+  std::atomic<int> told{0};
   const auto missed = on_processes(3, [&](int rank) {
-    const NcclCommunicator c = late.join(rank, 3).with_deadline(200ms);
+    const NcclCommunicator c = late.join(rank, 3);
     c.barrier();
-    if (rank == 2) std::this_thread::sleep_for(600ms);
-    c.with_axis("dp").barrier();
+    for (int i = 0; i < 300000 && rank == 2 && told != 2; ++i) std::this_thread::sleep_for(1ms);
+    struct Told {
+      std::atomic<int>& count;
+      ~Told() { ++count; }
+    } const counts{told};
+    c.with_deadline(200ms).with_axis("dp").barrier();
   });
   check_says(missed[0], "TimeoutError: shardwise::barrier on axis 'dp': deadline of 200 ms passed on rank ");
   for (const auto& said : missed) CHECK(said == missed[0]);

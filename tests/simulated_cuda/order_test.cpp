@@ -76,6 +76,15 @@ int rounds_over_two_streams(int rounds) {
   return good;
 }
 
+// Nothing is right by luck for ever: whether some of `rounds` rounds are wrong, again where others keep the machine so busy that all
+// of them came in order.
+template <class Rounds>
+bool goes_wrong(Rounds good_of, int rounds) {
+  for (int tries = 0; tries < 100; ++tries)
+    if (good_of() < rounds) return true;
+  return false;
+}
+
 struct DroppedWaits {
   DroppedWaits() { simulated_cuda::drop_waits(true); }
   ~DroppedWaits() { simulated_cuda::drop_waits(false); }
@@ -85,7 +94,7 @@ TEST_CASE("a stream that waits for another one reads what it wrote") { CHECK(rou
 
 TEST_CASE("without waits the same rounds read what is not there yet") {
   const DroppedWaits dropped;
-  CHECK(rounds_over_two_streams(60) < 60);
+  CHECK(goes_wrong([] { return rounds_over_two_streams(60); }, 60));
 }
 
 TEST_CASE("an event holds its point, wherever its stream goes on to") {
@@ -148,7 +157,7 @@ TEST_CASE("memory goes back when the other streams that use it have come so far"
 }
 
 TEST_CASE("memory that another stream uses without a record of it is gone too early") {
-  CHECK(rounds_after_the_last_handle(false, false) < 40);
+  CHECK(goes_wrong([] { return rounds_after_the_last_handle(false, false); }, 40));
 }
 
 TEST_CASE("new device memory holds nothing that could pass for a value") {
