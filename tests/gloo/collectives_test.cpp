@@ -1,12 +1,15 @@
 // Collectives over Gloo's connections between processes, against what each rank knows the others to have.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include <shardwise/base/memory.hpp>
 #include <shardwise/comm/communicator.hpp>
 
 #include "comm/conformance.hpp"
@@ -220,7 +223,7 @@ TEST_CASE("more ranks than send to each other directly") {
 }
 
 // By name: which one a call takes depends on sizes and numbers of ranks.
-TEST_CASE("every way of an all_gather, a scatter, a broadcast and an all_reduce gives the same") {
+TEST_CASE("every way of an all_gather, a scatter, a broadcast and a reduction gives the same") {
   for (const int n : {2, 3, 5, 9}) {
     CAPTURE(n);
     CHECK(
@@ -260,11 +263,41 @@ TEST_CASE("every way of an all_gather, a scatter, a broadcast and an all_reduce 
                 call, [&](MessageChannel& channel) { broadcast(channel, bytes(all), all.size() * sizeof(float), 1); });
             expect(all == right, "broadcast");
           }
+          std::vector<float> in(right.size()), sums(in.size());
+          const auto term = [](int r, std::size_t i) {
+            return 0.1f * static_cast<float>(r + 1) + static_cast<float>(i % 7);
+          };
+          for (std::size_t i = 0; i < in.size(); ++i) {
+            in[i] = term(c.rank(), i);
+            for (int r = 0; r < c.size(); ++r) sums[i] = r == 0 ? term(0, i) : sums[i] + term(r, i);
+          }
+          const auto mine = static_cast<std::ptrdiff_t>(at[c.rank()] / sizeof(float));
+          const std::ptrdiff_t count = counts[static_cast<std::size_t>(c.rank())];
+          const std::vector<float> wanted(sums.begin() + mine, sums.begin() + mine + count);
+          for (const std::size_t slab :
+               {std::size_t{1} << 10, std::size_t{1} << 12, std::size_t{20'004}, std::size_t{1} << 22})
+            for (const bool in_place : {false, true}) {
+              if (slab < 4096 && slow_build) continue;
+              std::vector<float> data(in), part(wanted.size());
+              const auto before = memory_allocated();
+              reset_peak_memory_stats();
+              c.on_messages(call, [&](MessageChannel& channel) {
+                detail::reduce_scatter_bytes(channel, detail::reduce_kernels<float>, bytes(data),
+                                             in_place ? bytes(data) + at[c.rank()] : bytes(part), at, ReduceOp::sum,
+                                             slab);
+              });
+              if (in_place) part.assign(data.begin() + mine, data.begin() + mine + count);
+              const auto others = static_cast<std::size_t>(c.size() - 1);
+              expect(static_cast<std::size_t>(max_memory_allocated() - before) ==
+                         others * std::min(slab, wanted.size() * sizeof(float)),
+                     "the terms of a slab");
+              expect(part == wanted, "reduce_scatter in slabs of " + std::to_string(slab));
+            }
           for (const auto reduce : {&detail::all_reduce_in_one_step, &detail::all_reduce_in_two_steps}) {
-            std::vector<float> in(right), sum(in.size());
+            std::vector<float> equal(right), sum(equal.size());
             const auto ranks = static_cast<float>(c.size());
             c.on_messages(call, [&](MessageChannel& channel) {
-              reduce(channel, detail::reduce_kernels<float>, bytes(in), bytes(sum), in.size() * sizeof(float),
+              reduce(channel, detail::reduce_kernels<float>, bytes(equal), bytes(sum), equal.size() * sizeof(float),
                      ReduceOp::sum);
             });
             bool same = true;
