@@ -221,6 +221,8 @@ concept ExchangesStaged = requires(const C& c, const CallInfo& call, const void*
 /// May have groups whose ranks see nothing of each other but messages: those that are not `direct()`. Moves `sends[r]` bytes,
 /// which `pack` writes where there are any, to each rank r of the group, itself included, and runs a body over the
 /// `receives[r]` bytes of each.
+/// There is no communicator to which strides are given instead: MPI's derived types took 1.6 to 4.2 times a copy, other at every
+/// start of a program, where packing by hand took 2.0 to 2.5; and pieces are packed while others are sent.
 template <class C>
 concept ExchangesPacked = requires(const C& c, const CallInfo& call, std::span<const std::int64_t> bytes) {
   { c.direct() } -> std::convertible_to<bool>;
