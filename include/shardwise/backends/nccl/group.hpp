@@ -81,12 +81,16 @@ struct NcclWorld final : FailureListener, DepartureListener {
   Failure failure;
   std::mutex groups_mutex;  // held while one is ended by another thread than its own
   std::vector<NcclGroup*> groups;
-  std::shared_ptr<DepartureBoard> departures;  // of the ranks' processes, if any
+  // Of the ranks' processes, if any. Not kept here: a thread of theirs may be the last to let go of this.
+  FailureBoard* failures = nullptr;
+  DepartureBoard* departures = nullptr;
+  int rank = -1;  // of this process
 
   void found(const Failure& first) noexcept override;
-  void departed(int rank, std::string_view words) noexcept override;
-  void left_early(int rank) {
-    found({FailureKind::peer, text("rank ", rank, " left early: its program has ended"), rank});
+  void departed(int leaver, std::string_view words) noexcept override;
+  void left_early(int leaver) {
+    const Failure early{FailureKind::peer, text("rank ", leaver, " left early: its program has ended"), rank};
+    failures != nullptr ? failures->fail(early) : found(early);
   }
 };
 
@@ -438,13 +442,13 @@ inline void NcclWorld::found(const Failure& first) noexcept {
   for (NcclGroup* const group : groups) group->give_up();
 }
 
-inline void NcclWorld::departed(int rank, std::string_view words) noexcept {
+inline void NcclWorld::departed(int leaver, std::string_view words) noexcept {
   bool missed = false;
   {
     const std::lock_guard lock(groups_mutex);
-    for (NcclGroup* const group : groups) missed = group->has_left(rank, words) || missed;
+    for (NcclGroup* const group : groups) missed = group->has_left(leaver, words) || missed;
   }
-  if (missed) left_early(rank);
+  if (missed) left_early(leaver);
 }
 
 }  // namespace shardwise::detail

@@ -111,7 +111,9 @@ inline std::shared_ptr<NcclGroup> meet_over_nccl(const std::shared_ptr<ProcessWo
   const auto part = std::make_shared<NcclWorld>();
   world->tell_failures_to(part);
   world->tell_departures_to(part);
-  part->departures = {world, &world->departures()};
+  part->failures = &world->failures();
+  part->departures = &world->departures();
+  part->rank = rank;
   return NcclGroup::make(unique, size, rank, deadline, part, {world, &world->failures()});
 }
 
