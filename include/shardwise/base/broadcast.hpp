@@ -17,10 +17,10 @@ inline Extents broadcast_extents(const Extents& a, const Extents& b) {
   for (int i = 1; i <= out.rank; ++i) {
     const std::int64_t p = i <= a.rank ? a[a.rank - i] : 1;
     const std::int64_t q = i <= b.rank ? b[b.rank - i] : 1;
-    SHARDWISE_REQUIRE(p == q || p == 1 || q == 1,
-                      "shapes " + to_string(a) + " and " + to_string(b) + " do not broadcast: sizes " +
-                          std::to_string(p) + " and " + std::to_string(q) + " meet in dimension -" + std::to_string(i),
-                      ShapeError);
+    SHARDWISE_REQUIRE(
+        p == q || p == 1 || q == 1,
+        text("shapes ", a, " and ", b, " do not broadcast: sizes ", p, " and ", q, " meet in dimension -", i),
+        ShapeError);
     out[out.rank - i] = p == 1 ? q : p;
   }
   return out;

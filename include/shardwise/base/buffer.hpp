@@ -11,7 +11,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
-#include <utility>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -195,11 +194,14 @@ class Buffer {
   Buffer(const Buffer& other) noexcept : owner_(other.owner_), data_(other.data_) {
     if (owner_ != nullptr) owner_->owners.fetch_add(1, std::memory_order_relaxed);
   }
-  Buffer(Buffer&& other) noexcept
-      : owner_(std::exchange(other.owner_, nullptr)), data_(std::exchange(other.data_, nullptr)) {}
+  Buffer(Buffer&& other) noexcept : owner_(other.owner_), data_(other.data_) {
+    other.owner_ = nullptr, other.data_ = nullptr;
+  }
   Buffer& operator=(Buffer other) noexcept {
-    std::swap(owner_, other.owner_);
-    std::swap(data_, other.data_);
+    Block* const owner = owner_;
+    std::byte* const data = data_;
+    owner_ = other.owner_, data_ = other.data_;
+    other.owner_ = owner, other.data_ = data;
     return *this;
   }
   ~Buffer() { release(); }
@@ -227,8 +229,10 @@ class Buffer {
   }
   [[gnu::noinline]] static void give_back(Block* block) noexcept {
     memory_count().held -= static_cast<std::int64_t>(block->counted);
-    if (block->leave != nullptr) [[unlikely]]
-      std::exchange(block->leave, nullptr)(*block);
+    if (const auto leave = block->leave; leave != nullptr) [[unlikely]] {
+      block->leave = nullptr;
+      leave(*block);
+    }
     BlockCache::give(block);
   }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -29,24 +30,25 @@ class Piece {
 
   [[gnu::cold]] void append_to(std::string& out) const {
     if (kind_ == words) {
-      out.append(static_cast<const char*>(data_), static_cast<std::size_t>(number_));
+      append_words(out, static_cast<const char*>(data_), static_cast<std::size_t>(number_));
     } else if (kind_ == whole) {
       append_number(out, number_);
     } else if (kind_ == real) {
       char digits[400];  // of the largest double, with six decimals
       std::snprintf(digits, sizeof digits, "%f", real_);
-      out += digits;
+      append_words(out, digits, std::strlen(digits));
     } else {
-      out += '[';
+      out.push_back('[');
       for (std::int64_t i = 0; i < number_; ++i) {
-        if (i > 0) out.append(", ", 2);
+        if (i > 0) append_words(out, ", ", 2);
         append_number(out, static_cast<const std::int64_t*>(data_)[i]);
       }
-      out += ']';
+      out.push_back(']');
     }
   }
 
  private:
+  static void append_words(std::string& out, const char* first, std::size_t count) { out.append(first, count); }
   [[gnu::noinline, gnu::cold]] static void append_number(std::string& out, std::int64_t n) {
     char digits[24];
     char* first = digits + sizeof digits;
@@ -55,7 +57,7 @@ class Piece {
     do *--first = static_cast<char>('0' + rest % 10);
     while ((rest /= 10) != 0);
     if (n < 0) *--first = '-';
-    out.append(first, static_cast<std::size_t>(digits + sizeof digits - first));
+    append_words(out, first, static_cast<std::size_t>(digits + sizeof digits - first));
   }
 
   enum Kind : unsigned char { words, whole, real, sizes };

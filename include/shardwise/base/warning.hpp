@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdio>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,7 +27,7 @@ inline WarningHandler*& innermost_warning_handler() {
 [[gnu::cold]] inline void warn_on_standard_error(std::string_view words) {
   thread_local std::string seen;  // whole lines
   const std::string line = text("shardwise: warning: ", words, "\n");
-  if (seen.find(line) != std::string::npos) return;
+  if (std::strstr(seen.c_str(), line.c_str()) != nullptr) return;
   seen += line;
   std::fputs(line.c_str(), stderr);  // one call, so that the lines of several ranks do not mix
 }

@@ -20,7 +20,7 @@ namespace shardwise::detail {
 inline std::chrono::milliseconds default_deadline() {
   static const std::chrono::milliseconds deadline = [] {
     const char* set = std::getenv("SHARDWISE_TIMEOUT_MS");
-    if (set == nullptr || *set == '\0') return std::chrono::milliseconds(std::chrono::minutes(5));
+    if (set == nullptr || *set == '\0') return std::chrono::milliseconds(5 * 60 * 1000);
     char* end = nullptr;
     const long long value = std::strtoll(set, &end, 10);
     constexpr long long year = 365LL * 24 * 3600 * 1000;
@@ -35,17 +35,18 @@ inline std::chrono::milliseconds default_deadline() {
 
 // A year stands for more: the sum with the clock must not overflow.
 inline std::chrono::milliseconds checked_deadline(std::chrono::milliseconds deadline) {
-  constexpr std::chrono::milliseconds year = std::chrono::hours(365 * 24);
   SHARDWISE_REQUIRE(deadline.count() > 0,
                     text("shardwise::with_deadline: a deadline is positive, not ", deadline.count(), " ms"));
-  return deadline < year ? deadline : year;
+  constexpr std::int64_t year = std::int64_t{365} * 24 * 3600 * 1000;
+  return deadline.count() < year ? deadline : std::chrono::milliseconds(year);
 }
 
 // For CallInfo::layout: lists of counts that must agree.
 inline std::uint64_t fingerprint(std::span<const std::int64_t> counts) {
   std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const std::int64_t n : counts) {
-    hash = (hash ^ static_cast<std::uint64_t>(n)) * 0x100000001b3u;
+  const std::int64_t* const n = counts.data();
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    hash = (hash ^ static_cast<std::uint64_t>(n[i])) * 0x100000001b3u;
     hash ^= hash >> 29;
   }
   return hash;

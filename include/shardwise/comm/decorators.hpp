@@ -17,6 +17,8 @@
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
 #include <shardwise/base/name.hpp>
+#include <shardwise/base/lean.hpp>
+#include <shardwise/base/list.hpp>
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/communicator.hpp>
 #include <shardwise/comm/failure.hpp>
@@ -260,7 +262,7 @@ class Checked : public detail::Decoration<Checked, C, ComparesCalls<C>> {
     return call;
   }
   static std::span<const std::uint8_t> bytes_of(const Fingerprint& f) {
-    return {reinterpret_cast<const std::uint8_t*>(&f), sizeof f};
+    return detail::span_of(reinterpret_cast<const std::uint8_t*>(&f), sizeof f);
   }
 
   void before(const CallInfo& call) const {
@@ -269,7 +271,7 @@ class Checked : public detail::Decoration<Checked, C, ComparesCalls<C>> {
     std::vector<Fingerprint> all(ranks);
     const Fingerprint mine = fingerprint(call, state_->order++);
     this->inner().all_gather(bytes_of(mine),
-                             std::span<std::uint8_t>(reinterpret_cast<std::uint8_t*>(all.data()), ranks * sizeof mine));
+                             detail::span_of(reinterpret_cast<std::uint8_t*>(all.data()), ranks * sizeof mine));
     for (std::size_t r = 1; r < ranks; ++r)
       if (std::memcmp(&all[r], &all[0], sizeof mine) != 0) refuse(0, all[0], static_cast<int>(r), all[r]);
   }
@@ -277,7 +279,7 @@ class Checked : public detail::Decoration<Checked, C, ComparesCalls<C>> {
     refuse_after_failure();
     const Fingerprint mine = fingerprint(call, 0);
     Fingerprint theirs{};
-    const std::span<std::uint8_t> reply(reinterpret_cast<std::uint8_t*>(&theirs), sizeof theirs);
+    const auto reply = detail::span_of(reinterpret_cast<std::uint8_t*>(&theirs), sizeof theirs);
     const bool sends = call.collective == Collective::send;
     if (sends) this->inner().send(bytes_of(mine), peer);
     this->inner().recv(reply, peer);
@@ -290,12 +292,13 @@ class Checked : public detail::Decoration<Checked, C, ComparesCalls<C>> {
   void before(const CallInfo& call, std::span<const std::int64_t> sent, std::span<const std::int64_t> received) const {
     before(call);
     const auto ranks = static_cast<std::size_t>(this->size());
-    std::vector<std::int64_t> mine(2 * ranks, -1), all(2 * ranks * ranks);
+    detail::List<std::int64_t> mine(2 * ranks), all(2 * ranks * ranks);
     for (std::size_t r = 0; r < ranks; ++r) {
-      if (sent.size() == ranks) mine[r] = sent[r];
-      if (received.size() == ranks) mine[ranks + r] = received[r];
+      mine[r] = sent.size() == ranks ? sent[r] : -1;
+      mine[ranks + r] = received.size() == ranks ? received[r] : -1;
     }
-    this->inner().all_gather(std::span<const std::int64_t>(mine), std::span<std::int64_t>(all));
+    this->inner().all_gather(detail::span_of<const std::int64_t>(mine.data(), mine.size()),
+                             detail::span_of(all.data(), all.size()));
     for (std::size_t a = 0; a < ranks; ++a)
       for (std::size_t b = 0; b < ranks; ++b)
         if (const std::int64_t out = all[2 * ranks * a + b], in = all[2 * ranks * b + ranks + a]; out != in)

@@ -14,6 +14,7 @@
 
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/base/dtype.hpp>
+#include <shardwise/base/lean.hpp>
 #include <shardwise/base/list.hpp>
 #include <shardwise/comm/arguments.hpp>
 #include <shardwise/comm/call.hpp>
@@ -31,15 +32,15 @@ struct SplitChoice {
 };
 
 // The ranks of a color, by key, then by rank.
-template <class Choices>
-std::vector<int> split_members(const Choices& choices, int color) {
-  std::vector<int> members;
+template <class Choices, class Ranks = std::vector<int>>
+Ranks split_members(const Choices& choices, int color) {
+  Ranks members;
   for (int r = 0; r < static_cast<int>(choices.size()); ++r) {
     const auto key = [&](int rank) { return choices[static_cast<std::size_t>(rank)].key; };
     if (color < 0 || choices[static_cast<std::size_t>(r)].color != color) continue;
     members.push_back(r);
     for (std::size_t i = members.size() - 1; i > 0 && key(members[i - 1]) > key(r); --i)
-      std::swap(members[i - 1], members[i]);
+      swap_values(members[i - 1], members[i]);
   }
   return members;
 }
@@ -184,13 +185,14 @@ class DirectCollectives : protected CollectiveArguments {
 
  protected:
   // What every rank chose in a split. Ranks: all.
-  List<SplitChoice> exchange_choices(int color, int key) const {
+  template <class Choice = SplitChoice>
+  List<Choice> exchange_choices(int color, int key) const {
     CallInfo call;
     call.collective = Collective::split;
-    const SplitChoice mine{color, key};
-    List<SplitChoice> choices(index(size()));
+    const Choice mine{color, key};
+    List<Choice> choices(index(size()));
     self().exchange_staged(call, &mine, sizeof(mine), [&](const Peers& peers) {
-      for (int r = 0; r < peers.size; ++r) std::memcpy(&choices[index(r)], peers.in[r], sizeof(SplitChoice));
+      for (int r = 0; r < peers.size; ++r) std::memcpy(&choices[index(r)], peers.in[r], sizeof(Choice));
     });
     return choices;
   }

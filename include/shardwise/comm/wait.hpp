@@ -123,7 +123,7 @@ class alignas(64) BasicWaitSignal {
   static constexpr int wake_operation = BetweenProcesses ? FUTEX_WAKE : FUTEX_WAKE_PRIVATE;
 
   void sleep(std::uint32_t seen, WaitClock::duration left) {
-    const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
+    const auto ns = std::chrono::nanoseconds(left).count();
     timespec time{};
     time.tv_sec = static_cast<decltype(time.tv_sec)>(ns / 1000000000);
     time.tv_nsec = static_cast<decltype(time.tv_nsec)>(ns % 1000000000);

@@ -2,14 +2,53 @@
 // forward and backward apart. Layer: debug.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include <shardwise/base/list.hpp>
 #include <shardwise/comm/trace.hpp>
 
 namespace shardwise {
+namespace detail {
+
+// Over types of its own, so that a unit that prints no table compiles none of it.
+template <class Row, class String = std::string>
+String table_of_calls(const Row* rows, std::size_t count, std::int64_t calls, std::int64_t bytes) {
+  struct Line {
+    String cell[6];
+  };
+  List<Line> lines;
+  lines.push_back(Line{"operation", "axis", "pass", "module", "count", "bytes received"});
+  for (std::size_t i = 0; i < count; ++i) {
+    const Row& r = rows[i];
+    lines.push_back(Line{to_string(r.collective), r.axis.empty() ? "-" : r.axis, r.backward ? "backward" : "forward",
+                         r.module.empty() ? "-" : r.module, std::to_string(r.count), std::to_string(r.bytes)});
+  }
+  lines.push_back(Line{"total", "", "", "", std::to_string(calls), std::to_string(bytes)});
+  std::size_t width[6] = {};
+  for (const auto& line : lines)
+    for (std::size_t i = 0; i < 6; ++i)
+      if (line.cell[i].size() > width[i]) width[i] = line.cell[i].size();
+  String out;
+  for (std::size_t l = 0; l < lines.size(); ++l) {
+    if (l == 1 || l + 1 == lines.size()) {
+      for (std::size_t i = 0; i < 6; ++i) out += (i > 0 ? "  " : "") + String(width[i], '-');
+      out += "\n";
+    }
+    for (std::size_t i = 0; i < 6; ++i) {
+      const String& cell = lines[l].cell[i];
+      const String pad(width[i] - cell.size(), ' ');
+      out += (i > 0 ? "  " : "") + (i >= 4 ? pad + cell : cell + pad);  // numbers to the right
+    }
+    out += "\n";
+  }
+  return out;
+}
+
+}  // namespace detail
 
 /// Listens to this thread's communication. Modes nest: an outer one hears what an inner one hears.
 /// PyTorch: `CommDebugMode` (which knows neither bytes nor axes).
@@ -81,30 +120,7 @@ class BasicCommDebugMode : detail::CommListener {
   void reset() { rows_.clear(); }
 
   /// A table for people: operation, axis, pass, module, count, bytes received; the total last.
-  std::string table() const {
-    std::vector<std::vector<std::string>> lines{{"operation", "axis", "pass", "module", "count", "bytes received"}};
-    for (const Row& r : rows_)
-      lines.push_back({to_string(r.collective), r.axis.empty() ? "-" : r.axis, r.backward ? "backward" : "forward",
-                       r.module.empty() ? "-" : r.module, std::to_string(r.count), std::to_string(r.bytes)});
-    lines.push_back({"total", "", "", "", std::to_string(total_count()), std::to_string(total_bytes())});
-    std::vector<std::size_t> width(6, 0);
-    for (const auto& line : lines)
-      for (std::size_t i = 0; i < line.size(); ++i) width[i] = line[i].size() > width[i] ? line[i].size() : width[i];
-    std::string text;
-    for (std::size_t l = 0; l < lines.size(); ++l) {
-      if (l == 1 || l + 1 == lines.size()) {
-        for (std::size_t i = 0; i < width.size(); ++i) text += (i > 0 ? "  " : "") + std::string(width[i], '-');
-        text += "\n";
-      }
-      std::string row;
-      for (std::size_t i = 0; i < width.size(); ++i) {
-        const std::string pad(width[i] - lines[l][i].size(), ' ');
-        row += (i > 0 ? "  " : "") + (i >= 4 ? pad + lines[l][i] : lines[l][i] + pad);  // numbers to the right
-      }
-      text += row + "\n";
-    }
-    return text;
-  }
+  std::string table() const { return detail::table_of_calls(rows_.data(), rows_.size(), total_count(), total_bytes()); }
 
  private:
   static bool inside(std::string_view module, std::string_view path) {

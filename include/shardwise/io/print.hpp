@@ -8,6 +8,7 @@
 #include <iosfwd>
 #include <string>
 
+#include <shardwise/base/text.hpp>
 #include <shardwise/tensor/tensor.hpp>
 
 namespace shardwise {
@@ -156,12 +157,12 @@ std::string print_values(const T* data, const Extents& shape, const PrintOptions
 }
 
 inline std::string print_placement(const PlacementValue& p) {
-  if (p.is_shard()) return "Shard<" + std::to_string(p.dim) + ">";
+  if (p.is_shard()) return text("Shard<", p.dim, ">");
   if (p.is_replicate()) return "Replicate";
   if (p.is_interleaved())
-    return (p.kind == PlacementKind::strided ? "StridedShard<" : "BlockCyclic<") + std::to_string(p.dim) + ", " +
-           std::to_string(p.block) + ">";
-  return p.op == ReduceOp::sum ? "Partial<>" : std::string("Partial<") + shardwise::to_string(p.op) + ">";
+    return text(p.kind == PlacementKind::strided ? "StridedShard<" : "BlockCyclic<", p.dim, ", ", p.block, ">");
+  if (p.op == ReduceOp::sum) return "Partial<>";
+  return text("Partial<", shardwise::to_string(p.op), ">");
 }
 
 }  // namespace detail

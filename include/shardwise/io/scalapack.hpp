@@ -6,6 +6,7 @@
 #include <string>
 #include <type_traits>
 
+#include <shardwise/base/text.hpp>
 #include <shardwise/tensor/factories.hpp>
 #include <shardwise/tensor/tensor.hpp>
 
@@ -49,8 +50,7 @@ void copy_matrix(const T* from, std::int64_t from_row, std::int64_t from_column,
 
 inline void require_leading_dimension(const char* function, std::int64_t lld, std::int64_t rows) {
   SHARDWISE_REQUIRE(lld >= (rows > 1 ? rows : 1),
-                    std::string(function) + ": a leading dimension of " + std::to_string(lld) +
-                        " for a local matrix of " + std::to_string(rows) + " rows",
+                    text(function, ": a leading dimension of ", lld, " for a local matrix of ", rows, " rows"),
                     ShapeError);
 }
 

@@ -151,10 +151,9 @@ struct ParameterHandle {
 using ParameterList = std::vector<ParameterHandle>;
 
 namespace detail {
-template <class = void>
-[[gnu::noinline]] void add_parameter(ParameterList& list, std::string_view name, DType dtype,
-                                     const Ref<TensorImpl>& impl) {
-  for (const ParameterHandle& known : list)
+template <class List>
+[[gnu::noinline]] void add_parameter(List& list, std::string_view name, DType dtype, const Ref<TensorImpl>& impl) {
+  for (const auto& known : list)
     if (known.impl == impl) return;
   list.push_back({std::string(name), dtype, impl});
 }
@@ -185,9 +184,11 @@ ParameterList parameters(M&&... from) {
 }
 
 /// Forgets the gradients. PyTorch: `optimizer.zero_grad()`.
-inline void zero_grad(const ParameterList& list) {
-  for (const ParameterHandle& p : list)
-    if (p.impl->slot != nullptr) p.impl->slot->clear();
+template <class = void>
+void zero_grad(const ParameterList& list) {
+  const ParameterHandle* const all = list.data();
+  for (std::size_t i = 0; i < list.size(); ++i)
+    if (all[i].impl->slot != nullptr) all[i].impl->slot->clear();
 }
 
 /// Reduces all pending gradients: one coalesced all_reduce per mesh axis and element type. Every optimizer step begins with it.

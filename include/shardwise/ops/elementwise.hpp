@@ -109,8 +109,8 @@ Extents broadcast_shape(const char* function, const Extents& a, const Extents& b
     for (const PlacementValue& p : out) sharded = sharded || p.is_split(shape.rank - i);
     const bool both = i <= a.rank && i <= b.rank;
     SHARDWISE_REQUIRE(na == nb || ((na == 1 || nb == 1) && !(sharded && both)),
-                      std::string(function) + ": shapes " + to_string(a) + " and " + to_string(b) +
-                          " do not fit: trailing dimensions are equal, or 1 where the dimension is not sharded",
+                      text(function, ": shapes ", a, " and ", b,
+                           " do not fit: trailing dimensions are equal, or 1 where the dimension is not sharded"),
                       ShapeError);
     shape[shape.rank - i] = na == 1 ? nb : na;
   }

@@ -6,8 +6,9 @@
 #include <memory>
 #include <string>
 #include <utility>
-#include <vector>
 
+#include <shardwise/base/buffer.hpp>
+#include <shardwise/base/list.hpp>
 #include <shardwise/base/sgd_step.hpp>
 #include <shardwise/base/warning.hpp>
 #include <shardwise/comm/reduce.hpp>
@@ -130,7 +131,7 @@ class BasicSGD {
 
   ParameterList parameters_;
   SGDOptions options_;
-  std::vector<detail::Buffer> momentum_;
+  detail::List<detail::Buffer> momentum_;
 };
 using SGD = BasicSGD<>;
 

@@ -201,7 +201,8 @@ struct parallel_type {
 };
 
 // One warning, or of a strict plan one error, that lists every rule that no module of this model matches.
-[[gnu::cold]] inline void report_rules(const Name* rules, const bool* matched, std::size_t count, bool strict = false) {
+template <class = void>
+[[gnu::cold]] void report_rules(const Name* rules, const bool* matched, std::size_t count, bool strict = false) {
   std::string unmatched;
   for (std::size_t i = 0; i < count; ++i)
     if (!matched[i]) unmatched = text(unmatched, unmatched.empty() ? "\"" : ", \"", rules[i].view(), "\"");

@@ -8,6 +8,7 @@
 
 #include <shardwise/base/cost.hpp>
 #include <shardwise/base/extents.hpp>
+#include <shardwise/base/text.hpp>
 #include <shardwise/placement/index_set.hpp>
 #include <shardwise/placement/move.hpp>
 
@@ -273,7 +274,7 @@ class StepSearch {
       for (std::uint32_t part = done; part != 0; part = (part - 1) & done) {
         const std::uint32_t before = done & ~part;
         if (before != 0 && last[before] == 0) continue;
-        if (found && best[before] >= best[done]) continue;
+        if (found && best[before] + options_.cost.seconds_per_collective >= best[done]) continue;  // whatever it moves
         const double price = price_of(before, done);
         if (price < 0) continue;
         if (found && best[before] + price >= best[done]) continue;
@@ -366,22 +367,22 @@ inline std::string to_string(const RedistributeStep& step) {
   std::string s = step.communicates() ? to_string(step.collective) : "local";
   if (step.communicates()) {
     if (step.collective == Collective::all_reduce || step.collective == Collective::reduce_scatter)
-      s += std::string("(") + to_string(step.op) + ")";
+      s = detail::text(s, "(", to_string(step.op), ")");
     const char* separator = (step.axes & (step.axes - 1u)) == 0 ? " over axis " : " over axes ";
     for (int a = 0; a < step.mesh_axes; ++a) {
       if ((step.axes >> a & 1u) == 0) continue;
-      s += separator + std::to_string(a);
+      s = detail::text(s, separator, a);
       separator = ", ";
     }
-    s += " (" + std::to_string(step.ranks) + " ranks)";
+    s = detail::text(s, " (", step.ranks, " ranks)");
   }
   s += ": ";
   for (int a = 0; a < step.mesh_axes; ++a) s += to_string(step.from[a]);
   s += " -> ";
   for (int a = 0; a < step.mesh_axes; ++a) s += to_string(step.to[a]);
   if (step.messages > 0) {
-    s += ", " + std::to_string(step.messages) + (step.messages == 1 ? " message" : " messages");
-    if (step.elements > 0) s += ", " + std::to_string(step.elements) + " elements";
+    s = detail::text(s, ", ", step.messages, step.messages == 1 ? " message" : " messages");
+    if (step.elements > 0) s = detail::text(s, ", ", step.elements, " elements");
   }
   return s;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include <shardwise/comm/call.hpp>
 #include <shardwise/redistribute/cross_move.hpp>
@@ -14,8 +15,8 @@
 namespace shardwise::detail {
 
 // Ranks: all of the group, along the replicated axes of the target.
-template <class Comm>
-void gather_replicas(const Comm& group, const CrossMove& move, DType dtype, void* out) {
+template <class Comm, class Move>
+void gather_replicas(const Comm& group, const Move& move, DType dtype, void* out) {
   const CallInfo call = move.gather_call();
   if constexpr (PeerlessCommunicator<Comm>) return group.count(call);
   if constexpr (ExchangesPacked<Comm>)
@@ -35,8 +36,8 @@ void gather_replicas(const Comm& group, const CrossMove& move, DType dtype, void
 }
 
 // `line(axes)`: the group of this rank along axes of the target. One that is not asked for a second step compiles none.
-template <bool may_gather, class Comm, class Line>
-void carry_out(const Comm& group, const CrossMove& move, const Line& line, DType dtype, const void* in, void* out) {
+template <bool may_gather, class Comm, class Move, class Line>
+void carry_out(const Comm& group, const Move& move, const Line& line, DType dtype, const void* in, void* out) {
   if (move.crosses())
     exchange(group, move, dtype, in, out);
   else if constexpr (PeerlessCommunicator<Comm>)
@@ -79,7 +80,9 @@ void execute_across(const From& from_mesh, const PlacementList<From::ndim>& from
     bool in_two_steps = replicas == Replicas::always_share;
     if constexpr (PricedCommunicator<Comm>) in_two_steps = in_two_steps || group.cost_model().seconds_per_message > 0;
     if constexpr (ExchangesPacked<Comm>) in_two_steps = in_two_steps || !group.direct();
-    const CrossMove move(source, target, place, group.rank(), group.size(), global, dtype, in_two_steps);
+    // CrossMove, but in the words of a template: only a program that crosses compiles it.
+    using Grid = std::conditional_t<mesh_on_host<To>, GridView, void>;
+    const BasicCrossMove<Grid> move(source, target, place, group.rank(), group.size(), global, dtype, in_two_steps);
     constexpr bool may_gather = PricedCommunicator<Comm> || ExchangesPacked<Comm> || replicas == Replicas::always_share;
     carry_out<may_gather>(
         group, move, [&](std::uint32_t axes) -> const Comm& { return to_mesh.group(axes); }, dtype, in, out);

@@ -19,7 +19,8 @@
 
 namespace shardwise::detail {
 
-constexpr std::uint64_t fingerprint(const MoveView& move) {
+// (Not an overload of fingerprint(counts): whether a view converts to a span is dear to find out.)
+constexpr std::uint64_t fingerprint_of(const MoveView& move) {
   std::uint64_t h = 1469598103934665603ull;
   const auto mix = [&](std::uint64_t v) { h = (h ^ v) * 1099511628211ull; };
   for (int a = 0; a < move.axes; ++a) {
@@ -31,7 +32,7 @@ constexpr std::uint64_t fingerprint(const MoveView& move) {
 }
 template <std::size_t N>
 constexpr std::uint64_t fingerprint(const PlacementList<N>& from, const PlacementList<N>& to, const Shape<N>& mesh) {
-  return fingerprint(MoveView{from.data(), to.data(), mesh.data(), static_cast<int>(N)});
+  return fingerprint_of(MoveView{from.data(), to.data(), mesh.data(), static_cast<int>(N)});
 }
 
 inline CallInfo call_of(const MovePlan& plan, const Extents& global, DType dtype, std::int64_t received) {
@@ -40,7 +41,7 @@ inline CallInfo call_of(const MovePlan& plan, const Extents& global, DType dtype
   info.dtype = dtype;
   info.op = plan.kind().op;
   info.shape = global;
-  info.layout = fingerprint(plan.view());
+  info.layout = fingerprint_of(plan.view());
   info.bytes = received * static_cast<std::int64_t>(size_of(dtype));
   return info;
 }

@@ -11,6 +11,7 @@
 
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/base/dtype.hpp>
+#include <shardwise/base/lean.hpp>
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/communicator.hpp>
 #include <shardwise/comm/stream.hpp>
@@ -22,21 +23,25 @@
 namespace shardwise::detail {
 
 // Bytes to each rank and from each rank.
-class PackedSizes {
+template <class = void>
+class BasicPackedSizes {
  public:
-  explicit PackedSizes(std::size_t ranks) : ranks_(ranks), bytes_(2 * ranks * sizeof(std::int64_t)) {
+  explicit BasicPackedSizes(std::size_t ranks) : ranks_(ranks), bytes_(2 * ranks * sizeof(std::int64_t)) {
     std::memset(bytes_.data(), 0, 2 * ranks * sizeof(std::int64_t));
   }
   std::size_t ranks() const { return ranks_; }
   std::int64_t& to(int rank) { return bytes_.as<std::int64_t>()[rank]; }
   std::int64_t& from(int rank) { return bytes_.as<std::int64_t>()[ranks_ + static_cast<std::size_t>(rank)]; }
-  std::span<const std::int64_t> sends() const { return {bytes_.as<std::int64_t>(), ranks_}; }
-  std::span<const std::int64_t> receives() const { return {bytes_.as<std::int64_t>() + ranks_, ranks_}; }
+  std::span<const std::int64_t> sends() const { return span_of<const std::int64_t>(bytes_.as<std::int64_t>(), ranks_); }
+  std::span<const std::int64_t> receives() const {
+    return span_of<const std::int64_t>(bytes_.as<std::int64_t>() + ranks_, ranks_);
+  }
 
  private:
   std::size_t ranks_;
   Buffer bytes_;
 };
+using PackedSizes = BasicPackedSizes<>;
 
 // A template, so that a unit that sends no messages compiles none of it.
 template <class = void>

@@ -12,6 +12,7 @@
 #include <shardwise/base/buffer.hpp>
 #include <shardwise/base/dtype.hpp>
 #include <shardwise/base/error.hpp>
+#include <shardwise/base/lean.hpp>
 #include <shardwise/base/list.hpp>
 #include <shardwise/base/memory.hpp>
 
@@ -102,7 +103,7 @@ void accumulate(GradSlot& slot, Buffer contribution, std::uint32_t pending) {
   } else if (!drop_new) {
     if (!slot.grad.exclusive()) {
       if (contribution.exclusive()) {
-        std::swap(slot.grad, contribution);
+        swap_values(slot.grad, contribution);
       } else {
         Buffer own = allocate();
         if (elsewhere != nullptr)
@@ -185,7 +186,7 @@ struct Waiting {
   void push(std::uint64_t sequence, const Ref<GradSlot>& slot) {
     heap.push_back({sequence, slot});
     for (std::size_t i = heap.size() - 1; i > 0 && heap[(i - 1) / 2].sequence < heap[i].sequence; i = (i - 1) / 2)
-      std::swap(heap[(i - 1) / 2], heap[i]);
+      swap_values(heap[(i - 1) / 2], heap[i]);
   }
   template <class = void>
   Ref<GradSlot> pop() {
@@ -194,7 +195,7 @@ struct Waiting {
     for (std::size_t i = 0, below = 1; below < heap.size(); i = below, below = 2 * i + 1) {
       if (below + 1 < heap.size() && heap[below].sequence < heap[below + 1].sequence) ++below;
       if (heap[below].sequence < heap[i].sequence) break;
-      std::swap(heap[below], heap[i]);
+      swap_values(heap[below], heap[i]);
     }
     return top;
   }

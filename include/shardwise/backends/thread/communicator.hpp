@@ -95,9 +95,9 @@ class ThreadCommunicator : public detail::CommunicatorHandle<ThreadCommunicator>
   /// halves: the k-th post of a rank belongs to the k-th of the others.
   /// Ranks: all post. Throws: as exchange, from `finish`, on the ranks that finish; after a failure from here too.
   using Posted = detail::ThreadPosted;
-  template <class = void>
-  std::shared_ptr<Posted> post(const CallInfo& call, detail::Buffer in, std::size_t /*in_bytes*/) const {
-    return detail::make_cached<Posted>(group_, me_, call, std::move(in));
+  template <class P = Posted>
+  std::shared_ptr<P> post(const CallInfo& call, detail::Buffer in, std::size_t /*in_bytes*/) const {
+    return detail::make_cached<P>(group_, me_, call, std::move(in));
   }
 
   /// Returns when `dest` has received. Ranks: this one, and `dest` with recv of the same type and size.
@@ -128,9 +128,9 @@ class ThreadCommunicator : public detail::CommunicatorHandle<ThreadCommunicator>
 
   /// A group for every color, its ranks ordered by key, then by rank here; nothing for a negative color. Label and
   /// deadline are inherited. Ranks: all.
-  template <class = void>
-  [[gnu::cold]] std::optional<ThreadCommunicator> split(int color, int key) const {
-    const std::vector<int> members = detail::split_members(exchange_choices(color, key), color);
+  template <class Self = ThreadCommunicator, class Choice = detail::SplitChoice>
+  [[gnu::cold]] std::optional<Self> split(int color, int key) const {
+    const auto members = detail::split_members(exchange_choices<Choice>(color, key), color);
     // The first member makes the group, the others copy its handle.
     detail::Ref<detail::ThreadGroup> made, shared;
     if (!members.empty() && members[0] == rank()) {
@@ -146,7 +146,7 @@ class ThreadCommunicator : public detail::CommunicatorHandle<ThreadCommunicator>
     if (shared == nullptr) return std::nullopt;
     std::size_t place = 0;
     while (members[place] != rank()) ++place;
-    ThreadCommunicator part = *this;
+    Self part = *this;
     part.group_ = std::move(shared);
     part.me_.rank = static_cast<int>(place);
     return part;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <shardwise/base/buffer.hpp>
+#include <shardwise/base/lean.hpp>
 #include <shardwise/base/list.hpp>
 #include <shardwise/base/memory.hpp>
 #include <shardwise/comm/call.hpp>
@@ -71,7 +72,7 @@ class BasicPostTable {
         std::size_t i = 0;
         while (i < open_.size() && !(open_[i]->taken.load() == ranks && open_[i]->held[r])) ++i;
         if (i == open_.size()) return;
-        freed = std::exchange(open_[i]->held[r], Buffer());
+        freed = taken(open_[i]->held[r]);
         if (++open_[i]->released == ranks) {
           free_.push_back(std::move(open_[i]));
           open_.remove(i);

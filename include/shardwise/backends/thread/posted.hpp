@@ -6,6 +6,7 @@
 
 #include <shardwise/backends/thread/group.hpp>
 #include <shardwise/base/buffer.hpp>
+#include <shardwise/base/lean.hpp>
 #include <shardwise/base/memory.hpp>
 #include <shardwise/comm/call.hpp>
 #include <shardwise/comm/communicator.hpp>
@@ -43,7 +44,7 @@ class BasicThreadPosted {
 
  private:
   void leave() {
-    if (exchange_ != nullptr) group_->take(me_.rank, *std::exchange(exchange_, nullptr));
+    if (exchange_ != nullptr) group_->take(me_.rank, *taken(exchange_));
   }
 
   Ref<ThreadGroup> group_;

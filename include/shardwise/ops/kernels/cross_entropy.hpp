@@ -39,9 +39,8 @@ inline void check_targets(const std::int64_t* target, std::int64_t rows, std::in
                           std::int64_t ignore_index) {
   for (std::int64_t row = 0; row < rows; ++row)
     SHARDWISE_REQUIRE((target[row] >= 0 && target[row] < classes) || target[row] == ignore_index,
-                      "shardwise::cross_entropy: target " + std::to_string(target[row]) + " in row " +
-                          std::to_string(row) + " is not one of " + std::to_string(classes) +
-                          " classes, nor ignore_index " + std::to_string(ignore_index));
+                      detail::text("shardwise::cross_entropy: target ", target[row], " in row ", row, " is not one of ",
+                                   classes, " classes, nor ignore_index ", ignore_index));
 }
 
 /// Writes the loss of each row to `loss` (outer, inner) and, for the backward pass, the largest logit and the logarithm

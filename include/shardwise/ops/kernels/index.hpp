@@ -21,8 +21,8 @@ void embedding(const T* table, std::int64_t first, std::int64_t count, std::int6
                const std::int64_t* index, std::int64_t n, T* out) {
   for (std::int64_t i = 0; i < n; ++i)
     SHARDWISE_REQUIRE(index[i] >= 0 && index[i] < vocabulary,
-                      "shardwise::embedding: index " + std::to_string(index[i]) + " at position " + std::to_string(i) +
-                          " is outside the table of " + std::to_string(vocabulary) + " rows");
+                      detail::text("shardwise::embedding: index ", index[i], " at position ", i,
+                                   " is outside the table of ", vocabulary, " rows"));
   const std::size_t bytes = static_cast<std::size_t>(width) * sizeof(T);
   if (bytes == 0) return;
   for (std::int64_t i = 0; i < n; ++i) {
