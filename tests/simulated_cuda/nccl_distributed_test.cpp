@@ -310,6 +310,24 @@ TEST_CASE("what is moved on a device is counted as elsewhere") {
   }));
 }
 
+TEST_CASE("block-cyclic tensors that are moved together go as one group of messages, of different types too") {
+  check_none(on_ranks(3, [](const NcclCommunicator& world) {
+    const auto mesh = init_device_mesh<"tp">(world, {3});
+    const auto x = distribute_tensor<BlockCyclic<0, 2>>(counted<2>({9, 5}, 1), mesh);
+    Tensor<double, 2> numbers({4, 8});
+    for (std::int64_t i = 0; i < numbers.size(); ++i) numbers.data()[i] = static_cast<double>(i);
+    const auto y = distribute_tensor<BlockCyclic<1, 1>>(numbers, mesh);
+    const auto terms = from_local<Partial<>>(to_device(counted<2>({7, 3}, world.rank())), mesh);
+    const CommDebugMode comm;
+    const auto [a, b, c] = redistribute_all(to<Replicate>(x), to<Shard<0>>(y), to<BlockCyclic<0, 2>>(terms));
+    if (comm.total_count() != 1) throw Error("one exchange: " + std::to_string(comm.total_count()));
+    const bool right = equal(a.to_local(), redistribute<Replicate>(x).to_local()) &&
+                       equal(b.to_local(), redistribute<Shard<0>>(y).to_local()) &&
+                       equal(c.to_local(), redistribute<BlockCyclic<0, 2>>(terms).to_local());
+    if (!right) throw Error("other values than one by one");
+  }));
+}
+
 TEST_CASE("a rank whose thread works on another device is told") {
   const auto thrown = on_ranks(2, [](const NcclCommunicator& world) {
     const auto mesh = init_device_mesh<"tp">(world, {2});

@@ -289,12 +289,23 @@ struct DeviceExecutor<true> {
     exchange.run(group, call);
   }
 
-  // One after the other: these are not put together.
+  // As those of boxes: all that meet along the same axes as one group of messages.
   template <class Comm, class Joint>
-  static void exchange_jointly(const Comm& group, const Joint* moves, int count, std::uint32_t axes, const CallInfo&) {
-    for (int i = 0; i < count; ++i)
-      if (moves[i].axes == axes)
-        exchange(group, moves[i].move.plan(), moves[i].move.dtype(), moves[i].in, moves[i].out);
+  static void exchange_jointly(const Comm& group, const Joint* moves, int count, std::uint32_t axes, CallInfo call) {
+    const cuda::StreamView stream = stream_of(group);
+    List<Ref<JointReads>> parts;
+    bool alike = true;
+    for (int i = 0; i < count; ++i) {
+      if (moves[i].axes != axes) continue;
+      alike = alike && moves[i].move.dtype() == call.dtype;
+      parts.push_back(make_ref<JointReads>(moves[i], stream));
+    }
+    if (!alike) call.dtype = DType::uint8;
+    List<StreamMessage> sends, receives;
+    for (const Ref<JointReads>& part : parts)
+      part->reads.begin(sends, receives, alike ? 1 : static_cast<std::int64_t>(size_of(part->reads.dtype())));
+    group.exchange_on_stream(call, {sends.data(), sends.size()}, {receives.data(), receives.size()});
+    for (const Ref<JointReads>& part : parts) part->reads.end();
   }
   template <class Mesh, class Joint>
   static void move_alone(const Mesh& mesh, const Joint& m) {
@@ -323,11 +334,22 @@ struct DeviceExecutor<true> {
   }
 
  private:
+  struct JointReads {
+    template <class Joint>
+    JointReads(const Joint& joint, const cuda::StreamView& stream)
+        : reads(joint.move.plan(), joint.move.dtype(), joint.in, joint.out, stream) {
+      fill_zero(joint.move.plan(), joint.move.dtype(), joint.out, stream);
+    }
+    StreamReads reads;
+  };
+  static void fill_zero(const Remap& move, DType dtype, void* out, const cuda::StreamView& stream) {
+    if (move.fills())
+      zero_device_memory(out, static_cast<std::size_t>(move.wanted().size.elements()) * size_of(dtype), stream);
+  }
   template <class Comm>
   static void exchange(const Comm& group, const Remap& move, DType dtype, const void* in, void* out) {
     const cuda::StreamView stream = stream_of(group);
-    if (move.fills())
-      zero_device_memory(out, static_cast<std::size_t>(move.wanted().size.elements()) * size_of(dtype), stream);
+    fill_zero(move, dtype, out, stream);
     exchange_reads_on_stream(group, move, move.call(), dtype, in, out, stream);
   }
   template <class Mesh>

@@ -93,67 +93,98 @@ class ListedCopies {
   List<Copy> copies_;
 };
 
-// The exchange of a move's reads; as PackedReads has them. Ranks: all of the group.
-template <StreamCommunicator Comm, class Move>
-void exchange_reads_on_stream(const Comm& group, const Move& move, const CallInfo& call, DType dtype, const void* in,
-                              void* out, const cuda::StreamView& stream) {
+// A move's reads, as PackedReads has them: what it has for others is packed and sent, what it receives of them added up and placed. Refers
+// to nothing of the move once it is made. The same on all ranks of the group: their messages are.
+class StreamReads {
+ public:
+  template <class Move>
+  StreamReads(const Move& move, DType dtype, const void* in, void* out, const cuda::StreamView& stream)
+      : dtype_(dtype), stream_(stream), op_(move.op()), divisor_(static_cast<int>(move.divisor())),
+        exchange_(size_of(dtype), stream), packs_(size_of(dtype)), unpacks_(size_of(dtype)) {
+    const Side source{static_cast<std::byte*>(const_cast<void*>(in))}, target{static_cast<std::byte*>(out)};
+    const auto packed = [](std::int64_t where) { return Side{nullptr, where}; };
+    const int me = move.group_rank();
+    for (int r = 0; r < move.group_size(); ++r) {
+      if (r == me) continue;
+      move.seen_by(r, [&](const Move& theirs) {
+        theirs.for_each_read([&](const Read& read) {
+          for (std::int64_t t = 0; t < move.terms(); ++t)
+            if (read.ranks[t] == me)
+              packs_.add(read.held, source, theirs.wanted(), packed(exchange_.send_packed(r, read.elements)), read.cut);
+        });
+      });
+    }
+    move.for_each_read([&](const Read& read) {
+      if (move.terms() == 1) {
+        if (read.ranks[0] == me)
+          packs_.add(read.held, source, move.wanted(), target, read.cut);
+        else
+          unpacks_.add(read.held, packed(exchange_.receive_packed(read.ranks[0], read.elements)), move.wanted(), target,
+                       read.cut);
+        return;
+      }
+      const auto sum = make_ref<Sum>();
+      sum->elements = read.elements;
+      for (std::int64_t t = 0; t < move.terms(); ++t) {
+        if (read.ranks[t] != me) {
+          sum->terms.push_back(exchange_.receive_packed(read.ranks[t], read.elements));
+          continue;
+        }
+        sum->terms.push_back(exchange_.room_for(read.elements));
+        packs_.add(read.held, source, move.wanted(), packed(sum->terms.back()), read.cut);
+      }
+      sum->where = exchange_.room_for(read.elements);
+      unpacks_.add(read.held, packed(sum->where), move.wanted(), target, read.cut);
+      sums_.push_back(sum);
+    });
+  }
+  StreamReads(const StreamReads&) = delete;
+  StreamReads& operator=(const StreamReads&) = delete;
+
+  DType dtype() const { return dtype_; }
+  // In two halves around the messages of one or several: as StreamExchange.
+  void begin(List<StreamMessage>& sends, List<StreamMessage>& receives, std::int64_t each) {
+    exchange_.allocate();
+    packs_.run(exchange_, stream_);
+    exchange_.begin(sends, receives, each);
+  }
+  void end() const {
+    exchange_.end();
+    for (const Ref<Sum>& sum : sums_) {
+      List<const void*> terms;
+      for (const std::int64_t where : sum->terms) terms.push_back(exchange_.packed(where));
+      const device::BoxCopy box{1, {sum->elements}, {1}, {1}, nullptr, exchange_.packed(sum->where)};
+      device::reduce_box(dtype_, box, terms.data(), static_cast<int>(terms.size()), -1, op_, divisor_, stream_);
+    }
+    unpacks_.run(exchange_, stream_);
+  }
+
+ private:
   using Side = ListedCopies::Side;
   struct Sum {
     List<std::int64_t> terms;
     std::int64_t elements;
     std::int64_t where;
   };
-  const std::size_t element = size_of(dtype);
-  StreamExchange exchange(element, stream);
-  ListedCopies packs(element), unpacks(element);
-  List<Ref<Sum>> sums;
-  const Side source{static_cast<std::byte*>(const_cast<void*>(in))}, target{static_cast<std::byte*>(out)};
-  const auto packed = [](std::int64_t where) { return Side{nullptr, where}; };
-  const int me = move.group_rank();
-  for (int r = 0; r < move.group_size(); ++r) {
-    if (r == me) continue;
-    move.seen_by(r, [&](const Move& theirs) {
-      theirs.for_each_read([&](const Read& read) {
-        for (std::int64_t t = 0; t < move.terms(); ++t)
-          if (read.ranks[t] == me)
-            packs.add(read.held, source, theirs.wanted(), packed(exchange.send_packed(r, read.elements)), read.cut);
-      });
-    });
-  }
-  move.for_each_read([&](const Read& read) {
-    if (move.terms() == 1) {
-      if (read.ranks[0] == me)
-        packs.add(read.held, source, move.wanted(), target, read.cut);
-      else
-        unpacks.add(read.held, packed(exchange.receive_packed(read.ranks[0], read.elements)), move.wanted(), target,
-                    read.cut);
-      return;
-    }
-    const auto sum = make_ref<Sum>();
-    sum->elements = read.elements;
-    for (std::int64_t t = 0; t < move.terms(); ++t) {
-      if (read.ranks[t] != me) {
-        sum->terms.push_back(exchange.receive_packed(read.ranks[t], read.elements));
-        continue;
-      }
-      sum->terms.push_back(exchange.room_for(read.elements));
-      packs.add(read.held, source, move.wanted(), packed(sum->terms.back()), read.cut);
-    }
-    sum->where = exchange.room_for(read.elements);
-    unpacks.add(read.held, packed(sum->where), move.wanted(), target, read.cut);
-    sums.push_back(sum);
-  });
-  exchange.allocate();
-  packs.run(exchange, stream);
-  exchange.run(group, call);
-  for (const Ref<Sum>& sum : sums) {
-    List<const void*> terms;
-    for (const std::int64_t where : sum->terms) terms.push_back(exchange.packed(where));
-    const device::BoxCopy box{1, {sum->elements}, {1}, {1}, nullptr, exchange.packed(sum->where)};
-    device::reduce_box(dtype, box, terms.data(), static_cast<int>(terms.size()), -1, move.op(),
-                       static_cast<int>(move.divisor()), stream);
-  }
-  unpacks.run(exchange, stream);
+
+  DType dtype_;
+  cuda::StreamView stream_;
+  ReduceOp op_;
+  int divisor_;
+  StreamExchange exchange_;
+  ListedCopies packs_, unpacks_;
+  List<Ref<Sum>> sums_;
+};
+
+// The exchange of one move's reads. Ranks: all of the group.
+template <StreamCommunicator Comm, class Move>
+void exchange_reads_on_stream(const Comm& group, const Move& move, const CallInfo& call, DType dtype, const void* in,
+                              void* out, const cuda::StreamView& stream) {
+  StreamReads reads(move, dtype, in, out, stream);
+  List<StreamMessage> sends, receives;
+  reads.begin(sends, receives, 1);
+  group.exchange_on_stream(call, {sends.data(), sends.size()}, {receives.data(), receives.size()});
+  reads.end();
 }
 
 // What this rank has of `wanted` itself.
