@@ -147,7 +147,9 @@ bool multiply_with_bias(DType dtype, bool trans_b, std::int64_t m, std::int64_t 
   const cublasStatus_t searched =
       cublasLtMatmulAlgoGetHeuristic(handle, product.object, left.object, right.object, result.object, result.object,
                                      preference.object, 1, &found, &count);
-  if (searched == CUBLAS_STATUS_NOT_SUPPORTED || (searched == CUBLAS_STATUS_SUCCESS && count == 0)) return false;
+  const bool none =
+      searched == CUBLAS_STATUS_NOT_SUPPORTED || searched == CUBLAS_STATUS_INVALID_VALUE;  // versions differ
+  if (none || (searched == CUBLAS_STATUS_SUCCESS && count == 0)) return false;
   check(searched, "cublasLtMatmulAlgoGetHeuristic");
   const Buffer workspace = found.workspaceSize > 0 ? device_buffer(found.workspaceSize, stream) : Buffer();
   const double one_double = 1, zero_double = 0;
