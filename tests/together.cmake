@@ -11,6 +11,7 @@ function(shardwise_together target out)
          REGEX "^(# *define|# *include \".*[.]inc\"|extern \"C\"|template <> *$|namespace (shardwise|std|doctest)( |:|$))")
     if(by_itself OR SHARDWISE_TEST_TOGETHER LESS 2)
       list(APPEND units "${file}")
+      set_source_files_properties("${file}" PROPERTIES SKIP_PRECOMPILE_HEADERS ON)  # what it defines comes first
     else()
       list(APPEND group "${file}")
     endif()
