@@ -160,8 +160,8 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
     const std::string key = text("memory of ", neighbours[0]);
     host_ = meet_on_host(*rendezvous_, key, neighbours, static_cast<int>(self), place_.size, place_.deadline, obstacle);
     if (host_ != nullptr) return host_->set_listener(this);
-    const std::string what = text("shardwise: the ranks of this host share no memory: ", obstacle);
-    SHARDWISE_REQUIRE(place_.has_network(), what);
+    const std::string what = text("the ranks of this host share no memory: ", obstacle);
+    SHARDWISE_REQUIRE(place_.has_network(), "shardwise: " + what);
     if (self == 0) warn(what + "; they send messages");
   }
 
