@@ -17,9 +17,9 @@ namespace test {
 
 using namespace shardwise;
 
-/// This rank's part of a tensor that every rank holds whole.
+/// This rank's part of a tensor that every rank holds whole, where the mesh has its tensors.
 template <class P, class T, std::size_t R, class Mesh>
-Tensor<T, R> part(const Tensor<T, R>& whole, const Mesh& mesh) {
+auto part(const Tensor<T, R>& whole, const Mesh& mesh) {
   return clone(detach(distribute_tensor<P>(detach(whole), mesh, {.src_data_rank = no_source}).to_local()));
 }
 

@@ -1,4 +1,5 @@
-// What the build puts before the programs of tests/acceptance, which are compiled as they are: their ranks have a GPU each, over NCCL.
+// What the build puts before the programs of tests/acceptance, and other tests, which are compiled as they are: their ranks have a GPU
+// each, over NCCL.
 // What they make stays on the host until it is distributed, given to a sharded module or made a part; what comes back lies on
 // devices, where they read it by data(), as users of GPUs must not: here that is a copy on the host.
 #pragma once
@@ -47,11 +48,19 @@ using Axis = shardwise::DeviceMesh<shardwise::NcclCommunicator, "tp">;
 namespace shardwise {
 
 template <>
+inline float* Tensor<float, 0, Cuda>::data() {
+  return test::copied_to_host(*this);
+}
+template <>
 inline float* Tensor<float, 1, Cuda>::data() {
   return test::copied_to_host(*this);
 }
 template <>
 inline float* Tensor<float, 2, Cuda>::data() {
+  return test::copied_to_host(*this);
+}
+template <>
+inline float* Tensor<float, 3, Cuda>::data() {
   return test::copied_to_host(*this);
 }
 template <>
