@@ -26,6 +26,11 @@ Ranks members(const Comm& group, int me) {
 
 }  // namespace
 
+SHARDWISE_TEST_RANKS("ME-1 a mesh of one axis over the whole world uses the world's own group", 4) {
+  CHECK(init_device_mesh<"tp">(world, {4}).communicator<"tp">().id() == world.id());
+  CHECK(init_device_mesh<"tp">(world, {4}, {.ranks = {1, 0, 2, 3}}).communicator<"tp">().id() != world.id());
+}
+
 SHARDWISE_TEST_RANKS("ME-6 ME-8 the groups of the axes of a (2, 2) mesh", 4) {
   const auto mesh = init_device_mesh<"dp", "tp">(world, {2, 2});
   const int r = world.rank();

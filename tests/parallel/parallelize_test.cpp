@@ -126,7 +126,7 @@ SHARDWISE_TEST_RANKS("a plan for one layer leaves the rest plain, and they train
   CHECK(names == "net1.weight net1.bias net2.weight net2.bias ");
 }
 
-SHARDWISE_TEST_RANKS("contexts nest, by the type of the mesh", 4) {
+SHARDWISE_TEST_RANKS("DM-2 contexts nest, by the type of the mesh", 4) {
   const auto grid = init_device_mesh<"dp", "tp">(world, {2, 2});
   const auto two = grid.get<"tp">();
   const auto four = init_device_mesh<"tp">(world, {4});
@@ -148,4 +148,39 @@ SHARDWISE_TEST_RANKS("contexts nest, by the type of the mesh", 4) {
     CHECK(rows() == 2);
   }
   CHECK_THROWS_AS(rows(), Error);
+}
+
+SHARDWISE_TEST_RANKS("DM-7 a model on two of the ranks trains there; the others run the same program and hold nothing",
+                     4) {
+  const bool member = world.rank() % 2 == 0;
+  const auto mesh = init_device_mesh<"tp">(world, {2}, {.ranks = {0, 2}});
+  auto dense = mlp();
+  auto sharded = parallelize_module<pair>(dense, mesh);
+  manual_seed(9);
+  const auto x = rand<float>({5, 10});
+  if (member) return train_alike(dense, sharded, x, x);
+  optim::SGD sgd(parameters(sharded), {.lr = 0.05});
+  for (int step = 0; step < 3; ++step) {
+    const auto y = sharded(x);
+    CHECK(y.size() == 0);
+    backward(sum(y * y));
+    settle_gradients(parameters(sharded));
+    CHECK(sharded.net2.weight.grad().size() == 0);
+    sgd.step();
+    sgd.zero_grad();
+  }
+}
+
+SHARDWISE_TEST_RANKS("DM-7 operators and their gradients on two of the ranks; the others get nothing", 4) {
+  const bool member = world.rank() % 2 == 0;
+  const auto mesh = init_device_mesh<"tp">(world, {2}, {.ranks = {0, 2}});
+  auto x = rand<float>({3, 4});
+  x.requires_grad(true);
+  const auto w = distribute_tensor<Replicate>(rand<float>({4, 5}), mesh);
+  const auto there = from_local<Shard<0>>(x, mesh, {.global_shape = Shape<2>{6, 4}});
+  const auto y = layer_norm(matmul(softmax<1>(gelu(there * 0.5f + 1.0f)), w));
+  CHECK(y.shape() == Shape<2>{6, 5});
+  CHECK(y.size() == (member ? 15 : 0));
+  backward(redistribute<Replicate>(sum(y * y)));
+  CHECK(x.has_grad() == member);
 }

@@ -188,11 +188,9 @@ Y product(const char* name, const A& a, const B& b, [[maybe_unused]] const Bias&
   if constexpr (may_have_bias)
     if (bias.defined()) with_bias = bias.impl().get();
   bool bias_here = with_bias != nullptr;
-  if constexpr (A::distributed) {
+  if constexpr (A::distributed)
     for (std::size_t i = 0; i < rule.out.size(); ++i)
       if (bias_counts_once(rule.out[i]) && a.mesh().grid().coordinate[i] != 0) bias_here = false;
-    if (!a.mesh().is_member()) return y;
-  }
   using Space = space_of<typename A::layout_type>;
   multiply<T, Space>(shape, Transposed, a.impl()->buffer, b.impl()->buffer, y.impl()->buffer,
                      bias_here ? &with_bias->buffer : nullptr);

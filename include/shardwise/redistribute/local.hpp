@@ -148,7 +148,13 @@ Ref<TensorImpl> part_of(TensorImpl& x, const Mesh& mesh, const PlacementList<Mes
                                           : infer_global(mesh, placements, x.global);
   if (!mesh.is_member()) {
     const Extents none = local_sizes<Interleaved>(mesh, placements, global);
-    return share_impl(space_on<Mesh>::allocated(static_cast<std::size_t>(none.elements()) * element), global, none);
+    auto y = share_impl(space_on<Mesh>::allocated(static_cast<std::size_t>(none.elements()) * element), global, none);
+    // What is made of it is recorded as on the members, and leaves nothing in x. PyTorch: a new empty leaf.
+    if (tape_state().enabled && x.slot != nullptr) {
+      y->slot = make_slot(x.slot->dtype, none.elements(), true, 0);
+      y->slot->memory = x.slot->memory;
+    }
+    return y;
   }
   auto y = share_impl(x.buffer, global, x.local);
   const bool record = tape_state().enabled && x.slot != nullptr;
