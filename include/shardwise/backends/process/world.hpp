@@ -262,7 +262,6 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
 
   const OwnProcess process_;
   WorldPlace place_;
-  std::unique_ptr<Rendezvous> rendezvous_;
   std::vector<std::string> hosts_;
   std::shared_ptr<SharedHost> host_;  // where ranks of the host share memory
   std::shared_ptr<Transport> transport_;  // to those that do not
@@ -275,6 +274,8 @@ class ProcessWorld final : public std::enable_shared_from_this<ProcessWorld>,
   std::vector<std::weak_ptr<DepartureListener>> departure_listeners_;
   Failure heard_;
   int numbers_ = 0;
+  // Ends first: its thread, which hears of the others' ends, uses all of these.
+  std::unique_ptr<Rendezvous> rendezvous_;
 };
 
 }  // namespace shardwise::detail
