@@ -88,8 +88,8 @@ void check_program(const Mesh& mesh, std::uint64_t seed, const std::int64_t (&..
   const auto loss = std::apply([&](const auto&... x) { return Program{}(index, x...); }, dense);
   backward(loss);
 
-  const std::tuple sharded = std::apply(
-      [&](const auto&... x) { return std::tuple{leaf(Placements::distribute(detach(x), mesh))...}; }, dense);
+  const std::tuple sharded =
+      std::apply([&](const auto&... x) { return std::tuple{leaf(Placements::distribute(detach(x), mesh))...}; }, dense);
   manual_seed(seed);
   const auto sharded_index = [&]<std::size_t... Axis>(std::index_sequence<Axis...>) {
     return distribute_tensor<std::enable_if_t<Axis + 1 != 0, Replicate>...>(index, mesh);
