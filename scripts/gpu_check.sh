@@ -122,7 +122,7 @@ tell '%s\n' "${names[@]}"
 devices driver_version | head -n 1 | sed 's/^/driver /' | tee -a "$report"
 # The tests first: where the machine is slow, at least they have run.
 nccl=no on_four=()
-if ((count >= 4)); then on_four=(acceptance_cuda); fi
+if ((count >= 4)); then on_four=(acceptance_cuda random_programs_cuda); fi
 if step 'configure' 60 configure; then
   if grep -q 'components:.*nccl' "$build/step.log"; then nccl=yes; fi
   if step 'build: tests' 240 cmake --build "$build" --target test_cuda; then
@@ -137,7 +137,7 @@ if step 'configure' 60 configure; then
     step 'benchmark: gates' 60 bench --gates
     step 'benchmark: every transition' 60 bench --size 4K:64M:128 --repeat 5
     step 'demo' 60 demo
-    if ((count >= 4)); then step 'acceptance programs' 100 tests '^acceptance_cuda$'; fi
+    if ((count >= 4)); then step 'acceptance and random programs' 100 tests '^(acceptance|random_programs)_cuda$'; fi
   fi
   if [[ -x $build/tests/simulated_cuda/test_cuda ]]; then
     step 'races in shared memory' 60 sanitized racecheck '*softmax*,*norm*,*cross entropy*,*sums*,*transpose*'

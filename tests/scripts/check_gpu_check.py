@@ -61,7 +61,7 @@ def main():
             sys.exit(f"without NCCL:\n{some.stdout}")
     with tempfile.TemporaryDirectory() as work:
         four = run(pathlib.Path(work), "for i in 1 2 3 4; do echo 9.0; done")
-        expect(four.stdout, "tested ^acceptance_cuda$\n")
+        expect(four.stdout, "tested ^(acceptance|random_programs)_cuda$\n")
     with tempfile.TemporaryDirectory() as work:
         one = run(pathlib.Path(work), "echo 9.0; echo 9.0", CUDA_VISIBLE_DEVICES="1")
         report = (pathlib.Path(work) / "build" / "gpu_check" / "report.txt").read_text()
