@@ -82,6 +82,8 @@ SHARDWISE_TEST_RANKS("a list has one type for all its layers, and names by index
   dense.layers.push_back({nn::linear(6, 8), nn::linear(8, 6)});
   auto sharded = parallelize_module<plan>(dense, mesh);
   CHECK(sharded.layers.size() == 3);
+  CHECK(dense.layers[2].index == 2);
+  CHECK(sharded.layers[2].index == 2);
   CHECK(parameter_names(sharded) == parameter_names(dense));
   CHECK(parameter_names(sharded).substr(0, 34) == "layers.0.net1.weight layers.0.net1");
   CHECK(
